@@ -1,0 +1,38 @@
+"""mergebench: a benchmark platform for methods that merge fine-tuned language models.
+
+Plugin authors need what is exported here. Notebooks use `mergebench_core.api`.
+"""
+
+from mergebench_core.errors import MergebenchError
+from mergebench_core.hookspecs import hookimpl
+from mergebench_core.methods import (
+    Config,
+    Context,
+    MergingMethod,
+    MethodInfo,
+    PerDomain,
+    Prepared,
+    PreparedView,
+    Stage,
+    TensorChunk,
+    grid,
+    stages,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Context",
+    "MergebenchError",
+    "MergingMethod",
+    "MethodInfo",
+    "PerDomain",
+    "Prepared",
+    "PreparedView",
+    "Stage",
+    "TensorChunk",
+    "grid",
+    "hookimpl",
+    "stages",
+]

@@ -1,0 +1,171 @@
+"""What the command line does, for notebooks and scripts.
+
+Example:
+    >>> from mergebench_core import api                                     # doctest: +SKIP
+    >>> api.run("task_arithmetic", base="mini-llama").headline              # doctest: +SKIP
+    0.93
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergebench_core.home import writable_home
+from mergebench_core.records import RunRecord
+from mergebench_core.tracks.registry import load_track
+
+if TYPE_CHECKING:
+    from mergebench_core.results import BoardRow
+    from mergebench_core.workbench import Progress, Workbench
+
+DEFAULT_TRACK = "mini-v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A record with the numbers derived from it."""
+
+    record: RunRecord
+    row: BoardRow
+    folder: Path
+    """Where record, items and, for merges, the merged weights lie."""
+
+    @property
+    def headline(self) -> float | None:
+        """Mean normalized performance over the domains; None if incomplete."""
+        return self.row.headline
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values, with status, weights_sha256 and the derived numbers at its top."""
+        document = self.record.model_dump(mode="json")
+        top = {
+            "schema_version": document.pop("schema_version"),
+            "status": document.pop("status"),
+            "weights_sha256": document.pop("weights_sha256"),
+            "headline": self.row.headline,
+            "normalized": dict(self.row.normalized),
+            "generalization": self.row.generalization,
+            "folder": str(self.folder),
+        }
+        return top | document
+
+
+def _quiet(message: str) -> None:
+    """Show no progress."""
+
+
+def open_bench(
+    base: str,
+    *,
+    track: str = DEFAULT_TRACK,
+    home: Path | None = None,
+    progress: Progress = _quiet,
+    num_threads: int = 1,
+) -> Workbench:
+    """Return a workbench on one base; several runs can share it and load the model once.
+
+    Raises:
+        InputError: no such track or base.
+        StoreError: the home cannot be written.
+    """
+    from mergebench_core.workbench import Workbench
+
+    world = load_track(track)
+    world.base(base)
+    return Workbench(track=world, base=base, home=writable_home(home), progress=progress, num_threads=num_threads)
+
+
+def run(
+    method: str,
+    *,
+    base: str,
+    track: str = DEFAULT_TRACK,
+    plugin: Path | None = None,
+    seed: int = 0,
+    home: Path | None = None,
+    progress: Progress = _quiet,
+    num_threads: int = 1,
+) -> RunResult:
+    """Score a merging method on one base of a track; does nothing again that was finished before.
+
+    Args:
+        method: name of a method.
+        base: name of a base of the track.
+        track: name of the track.
+        plugin: a Python file that registers the method, if it is not installed.
+        seed: seed of the run.
+        home: where state lives; default as for the command line.
+        progress: called with lines of progress.
+        num_threads: threads of the worker; results of exact methods do not depend on it.
+
+    Raises:
+        InputError: an unknown name, or a plugin or model that cannot be used.
+        RunError: the method failed; a record says why.
+    """
+    from mergebench_core.worker.catalog import find_method, load_catalog
+
+    bench = open_bench(base, track=track, home=home, progress=progress, num_threads=num_threads)
+    return run_on(bench, [find_method(load_catalog(plugin), method)], seed=seed)[0]
+
+
+def run_on(bench: Workbench, methods: Sequence[Any], *, seed: int = 0) -> list[RunResult]:
+    """Score catalog methods one after the other on a workbench."""
+    from mergebench_core.reference import run_references
+    from mergebench_core.runner import run_method
+
+    records = [run_method(bench, method, seed=seed) for method in methods]
+    references = run_references(bench)
+    return [_result(bench, record, references) for record in records]
+
+
+def reference(
+    *, base: str, track: str = DEFAULT_TRACK, home: Path | None = None, progress: Progress = _quiet
+) -> list[RunResult]:
+    """Score a base, its specialists and reference models as they are: the denominators of every headline."""
+    from mergebench_core.reference import run_references
+
+    bench = open_bench(base, track=track, home=home, progress=progress)
+    records = run_references(bench)
+    return [_result(bench, record, records) for record in records]
+
+
+def evaluate(
+    path: Path,
+    *,
+    base: str,
+    track: str = DEFAULT_TRACK,
+    home: Path | None = None,
+    progress: Progress = _quiet,
+) -> RunResult:
+    """Score a checkpoint that has the base's tensors. Its row is never ranked: nobody knows how it was made.
+
+    Raises:
+        CheckpointError: it cannot be read or does not fit the base.
+    """
+    from mergebench_core.reference import evaluate_checkpoint, run_references
+
+    bench = open_bench(base, track=track, home=home, progress=progress)
+    checkpoint = evaluate_checkpoint(bench, Path(path))
+    return _result(bench, checkpoint, run_references(bench))
+
+
+def results(*, track: str | None = None, base: str | None = None, home: Path | None = None) -> list[BoardRow]:
+    """Return what was measured so far, as the leaderboard shows it."""
+    from mergebench_core.results import board_rows
+    from mergebench_core.store import open_board
+
+    connection = open_board(writable_home(home))
+    try:
+        return board_rows(connection, track=track, base=base)
+    finally:
+        connection.close()
+
+
+def _result(bench: Workbench, record: RunRecord, references: list[RunRecord]) -> RunResult:
+    from mergebench_core.results import row_for
+
+    folder = bench.home / "runs" / record.job_id
+    return RunResult(record=record, row=row_for(record, references), folder=folder)

@@ -1,0 +1,1 @@
+"""Checkpoints as safetensors: stream, validate, digest, write; thresholds of task vectors."""

@@ -1,0 +1,91 @@
+"""Writing a merged model: the base's shard layout, piece by piece, visible only when complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergebench_core.checkpoints.checkpoint import INDEX, Checkpoint, pieces
+from mergebench_core.checkpoints.digest import WeightsDigest, tensor_bytes
+from mergebench_core.checkpoints.header import ITEM_BYTES, TensorEntry
+
+if TYPE_CHECKING:
+    import torch
+
+SIDE_FILES = (
+    INDEX, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
+    "chat_template.jinja",
+)  # fmt: skip
+
+
+class CheckpointWriter:
+    """Writes a checkpoint with the base's names, shapes, dtypes and shards into `folder`.
+
+    Pieces of a tensor come in order, tensors in any order. `finish` renames the folder into place, so that a
+    killed writer leaves no half checkpoint under the final name.
+    """
+
+    def __init__(self, base: Checkpoint, folder: Path) -> None:
+        self._base = base
+        self._folder = folder
+        self._partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        self._digest = WeightsDigest()
+        self._files = {name: entry for shard in base.headers for name, entry in self._open(shard).items()}
+        self._written = dict.fromkeys(base.names, 0)
+
+    def _open(self, shard: str) -> dict[str, tuple[int, TensorEntry]]:
+        header = self._base.headers[shard]
+        descriptor = os.open(self._partial / shard, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        os.ftruncate(descriptor, header.file_bytes)
+        _write_all(descriptor, memoryview(header.raw), 0)
+        return {name: (descriptor, entry) for name, entry in header.entries.items()}
+
+    def write(self, name: str, offset: int, values: torch.Tensor) -> None:
+        """Write elements from `offset` on; `values` is flat, in the tensor's stored dtype."""
+        descriptor, entry = self._files[name]
+        assert offset == self._written[name]
+        data = tensor_bytes(values)
+        _write_all(descriptor, data, entry.start + offset * ITEM_BYTES[entry.dtype])
+        self._digest.add(entry, values)
+        self._written[name] += values.numel()
+
+    def copy_from_base(self, entry: TensorEntry) -> None:
+        """Write the base's own values of a tensor."""
+        for piece in pieces(entry):
+            self.write(entry.name, piece.offset, self._base.read(entry.name, piece.offset, piece.numel))
+
+    def finish(self) -> str:
+        """Complete the checkpoint, move it into place, and return its weights digest."""
+        for name, count in self._written.items():
+            assert count == self._files[name][1].numel, f"{name}: {count} elements written"
+        for file in SIDE_FILES:
+            if (self._base.path / file).is_file():
+                shutil.copyfile(self._base.path / file, self._partial / file)
+        for descriptor in self._close():
+            os.fsync(descriptor)
+            os.close(descriptor)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._partial.rename(self._folder)
+        return self._digest.hexdigest()
+
+    def abort(self) -> None:
+        """Remove what was written so far."""
+        for descriptor in self._close():
+            os.close(descriptor)
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _close(self) -> list[int]:
+        descriptors = sorted({descriptor for descriptor, _ in self._files.values()})
+        self._files = {} if not descriptors else {name: (-1, entry) for name, (_, entry) in self._files.items()}
+        return [descriptor for descriptor in descriptors if descriptor >= 0]
+
+
+def _write_all(descriptor: int, data: memoryview, position: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], position + done)

@@ -1,0 +1,119 @@
+"""Commands that list: methods, models, tracks, results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mergebench_core.cli.options import HomeOption, JsonOption, PluginOption, TrackOption
+from mergebench_core.cli.output import print_board, print_json, print_table
+
+
+def methods(plugin: PluginOption = None, json: JsonOption = False) -> None:
+    """List the merging methods: bundled, installed, and those of --plugin."""
+    from mergebench_core.worker.catalog import load_catalog
+
+    catalog = load_catalog(plugin)
+    if json:
+        print_json([entry.description.model_dump(mode="json") for entry in catalog.values()])
+        return
+    rows = [
+        [
+            name,
+            entry.description.title,
+            ", ".join(sorted(entry.description.needs)) or "-",
+            f"{entry.description.search_space.cost(5):g}",
+            entry.description.determinism,
+            entry.description.plugin,
+            entry.description.paper_url,
+        ]
+        for name, entry in catalog.items()
+    ]
+    print_table("", ["method", "title", "needs", "validations", "determinism", "plugin", "paper"], rows)
+
+
+def models(track: TrackOption = "mini-v1", json: JsonOption = False) -> None:
+    """List the base models of a track with their specialists and reference models."""
+    from mergebench_core.tracks.registry import load_track
+
+    world = load_track(track)
+    found = [
+        {"base": base.name, "model": name, "family": base.family, "path": str(path)}
+        for base in world.bases.values()
+        for name, path in base.models().items()
+    ]
+    if json:
+        print_json(found)
+    else:
+        print_table("", ["base", "model", "family", "path"], [list(model.values()) for model in found])
+
+
+def tracks(json: JsonOption = False) -> None:
+    """List the tracks and their tasks."""
+    from mergebench_core.tracks.registry import TRACK_NAMES, load_track
+
+    worlds = [load_track(name) for name in TRACK_NAMES]
+    found = [
+        {
+            "track": world.name,
+            "title": world.title,
+            "digest": world.digest,
+            "domains": list(world.domains),
+            "bases": list(world.bases),
+            "num_calibration_samples": world.num_calibration_samples,
+            "max_validations": world.max_validations,
+            "tasks": [
+                {
+                    "name": task.name,
+                    "title": task.title,
+                    "purpose": task.purpose,
+                    "domain": task.domain,
+                    "num_items": task.num_items,
+                    "chance": task.chance,
+                }
+                for task in world.tasks
+            ],
+        }
+        for world in worlds
+    ]
+    if json:
+        print_json(found)
+        return
+    for world in worlds:
+        title = f"{world.name}: {world.title} (bases {', '.join(world.bases)}; digest {world.digest[:12]})"
+        rows = [
+            [
+                task.name,
+                task.purpose,
+                task.domain or "-",
+                str(task.num_items),
+                f"{100 * task.chance:.0f}",
+                task.title,
+            ]
+            for task in world.tasks
+        ]
+        print_table(title, ["task", "purpose", "domain", "items", "chance", "what it asks"], rows)
+
+
+def results(
+    track: Annotated[str | None, typer.Option(help="Only this track.", show_default=False)] = None,
+    base: Annotated[str | None, typer.Option(help="Only this base model.", show_default=False)] = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List what was measured so far."""
+    from mergebench_core import api
+    from mergebench_core.results import to_dict
+    from mergebench_core.tracks.registry import load_track
+
+    if base is not None:
+        load_track(track or api.DEFAULT_TRACK).base(base)
+    rows = api.results(track=load_track(track).name if track else None, base=base, home=home)
+    if json:
+        print_json([to_dict(row) for row in rows])
+    elif not rows:
+        typer.echo("no results yet: `mergebench demo` makes some")
+    else:
+        domains = dict.fromkeys(domain for row in rows for domain in row.normalized)
+        print_board(rows, list(domains))

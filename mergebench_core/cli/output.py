@@ -1,0 +1,97 @@
+"""What commands print: tables and JSON on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mergebench_core.results import BoardRow
+
+WIDTH = 170
+"""Columns of a table where the output is no terminal."""
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range = range(0)
+) -> None:
+    """Print a table; the columns of `numbers` are aligned to the right, the last column may wrap."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table: Table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        is_last = index == len(columns) - 1
+        table.add_column(column, justify="right" if index in numbers else "left", no_wrap=not is_last)
+    for row in rows:
+        table.add_row(*row)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress_lines() -> Iterator[Callable[[str], None]]:
+    """Give a function that shows progress on stderr: a line that changes on a terminal, plain lines elsewhere.
+
+    Whatever libraries print to stdout meanwhile goes to stderr as well.
+    """
+    from rich.console import Console
+
+    console = Console(file=sys.stderr)
+    with contextlib.redirect_stdout(sys.stderr):
+        if not console.is_terminal:
+            yield lambda message: print(message, file=sys.stderr, flush=True)  # noqa: T201
+            return
+        with console.status("starting") as status:
+            yield lambda message: status.update(message.replace("[", "\\["))
+
+
+def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
+    """Print results, normalized to the specialists, in percent."""
+    columns = ["base", "method", "headline", *domains, "general", "algo s", "valid s", "peak MiB", "config"]
+    cells = [
+        [
+            row.base_model,
+            _label(row),
+            _percent(row.headline),
+            *(_percent(row.normalized.get(domain)) for domain in domains),
+            _percent(row.generalization),
+            _seconds(row.algorithm_runtime_s),
+            _seconds(row.validation_runtime_s),
+            "-" if row.worker_peak_rss_bytes is None else f"{row.worker_peak_rss_bytes / 2**20:.0f}",
+            config_text(row.config or {}),
+        ]
+        for row in rows
+    ]
+    print_table("", columns, cells, numbers=range(2, len(columns) - 1))
+    sys.stdout.write("percent of the specialist's score (general: of the base model's)\n")
+
+
+def _label(row: BoardRow) -> str:
+    if row.status != "completed":
+        return f"{row.label} ({row.status})"
+    return row.label if row.is_ranked else f"({row.label})"
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """Return a configuration as `name=value` pairs."""
+    return " ".join(f"{name}={value}" for name, value in config.items())
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,101 @@
+"""Commands that compute: demo, reference, run, evaluate, track build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mergebench_core.cli.options import BaseOption, HomeOption, JsonOption, PluginOption, TrackOption
+from mergebench_core.cli.output import print_board, print_json, progress_lines
+
+DEFAULT_PORT = 7860
+
+
+def demo(
+    home: HomeOption = None,
+    serve: Annotated[bool, typer.Option(help="Serve the leaderboard afterwards.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the leaderboard.")] = DEFAULT_PORT,
+) -> None:
+    """Score three methods on every base of the embedded track, print the table, serve the leaderboard."""
+    from mergebench_core import api
+    from mergebench_core.demo import run_demo
+
+    with progress_lines() as progress:
+        job_ids = set(run_demo(home, progress))
+    rows = [row for row in api.results(home=home, track=api.DEFAULT_TRACK) if row.job_id in job_ids]
+    print_board(rows, _domains(api.DEFAULT_TRACK))
+    if serve:
+        from mergebench_core.cli.board import leaderboard
+
+        leaderboard(home=home, port=port)
+
+
+def run(
+    method: Annotated[str, typer.Argument(help="Name of a merging method.", show_default=False)],
+    base: BaseOption,
+    track: TrackOption = "mini-v1",
+    plugin: PluginOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the merging worker.")] = 1,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Score a merging method: merge, tune on surrogate tasks, evaluate, record. Resumes where it was."""
+    from mergebench_core import api
+
+    with progress_lines() as progress:
+        result = api.run(
+            method,
+            base=base,
+            track=track,
+            plugin=plugin,
+            seed=seed,
+            home=home,
+            progress=progress,
+            num_threads=threads,
+        )
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_board([result.row], _domains(track))
+        typer.echo(f"merged model and record: {result.folder}")
+
+
+def reference(
+    base: BaseOption, track: TrackOption = "mini-v1", home: HomeOption = None, json: JsonOption = False
+) -> None:
+    """Score a base, its specialists and its multi-task model as they are: the denominators."""
+    from mergebench_core import api
+
+    with progress_lines() as progress:
+        found = api.reference(base=base, track=track, home=home, progress=progress)
+    if json:
+        print_json([result.to_dict() for result in found])
+    else:
+        print_board([result.row for result in found], _domains(track))
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="Folder of a safetensors checkpoint.", show_default=False)],
+    base: BaseOption,
+    track: TrackOption = "mini-v1",
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Score any checkpoint that has the base's tensors. The result is recorded but never ranked."""
+    from mergebench_core import api
+
+    with progress_lines() as progress:
+        result = api.evaluate(path, base=base, track=track, home=home, progress=progress)
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_board([result.row], _domains(track))
+
+
+def _domains(track: str) -> tuple[str, ...]:
+    from mergebench_core.tracks.registry import load_track
+
+    return load_track(track).domains

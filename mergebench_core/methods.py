@@ -1,0 +1,346 @@
+"""The contract of a merging method: what it declares, what it is handed, what it returns.
+
+A method computes an *update* in fp32; the core alone computes `round(base + coefficient * update)`, once, the
+same for the model in memory and for the file. Importing this module never loads torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+
+from mergebench_core.errors import PluginError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+Hyperparameter = bool | int | float | str
+Config = Mapping[str, Hyperparameter]
+Depth = Literal["elementwise", "tensor", "model"]
+Determinism = Literal["exact", "platform", "tolerance"]
+Need = Literal["validation", "calibration"]
+Role = Literal["linear", "norm", "bias", "embedding", "head", "other"]
+
+IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class PerDomain(Generic[T]):
+    """One value per domain. Iterating gives the values in the sorted order of their domains; `[domain]` gives one.
+
+    Example:
+        >>> PerDomain({"math": 2, "coding": 1})["math"], list(PerDomain({"math": 2, "coding": 1}))
+        (2, [1, 2])
+    """
+
+    def __init__(self, values: Mapping[str, T]) -> None:
+        self._values = {domain: values[domain] for domain in sorted(values)}
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
+    def __getitem__(self, domain: str) -> T:
+        return self._values[domain]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._values.values())
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def items(self) -> Iterable[tuple[str, T]]:
+        return self._values.items()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo:
+    """What a method says of itself. Everything that it does not declare here is refused later."""
+
+    name: str
+    """snake_case, unique among all plugins: `task_arithmetic`."""
+    title: str
+    paper_url: str
+    version: str = "1"
+    needs: frozenset[Need] = frozenset()
+    """`validation`: its configuration is chosen on surrogate tasks. `calibration`: it reads training samples."""
+    depth: Depth = "elementwise"
+    """`elementwise`: any chunk alone; `tensor`: whole tensors; `model`: `merge` sees everything."""
+    determinism: Determinism = "exact"
+    is_stochastic: bool = False
+    base_roles: frozenset[Role] = frozenset({"embedding", "head"})
+    """Roles whose tensors stay the base's; specialists may differ from the base there."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", frozenset(self.needs))
+        object.__setattr__(self, "base_roles", frozenset(self.base_roles))
+        if not IDENTIFIER.fullmatch(self.name):
+            raise PluginError(f"MethodInfo.name is '{self.name}': use snake_case, a-z, 0-9 and _, at most 64")
+        for label, given, allowed in (
+            ("needs", self.needs, get_args(Need)),
+            ("base_roles", self.base_roles, get_args(Role)),
+            ("depth", {self.depth}, get_args(Depth)),
+            ("determinism", {self.determinism}, get_args(Determinism)),
+        ):
+            if unknown := sorted(set(given) - set(allowed)):
+                raise PluginError(f"MethodInfo.{label} has {unknown}: allowed are {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a search: every combination of `parameters` is scored, the best one feeds the next stage."""
+
+    parameters: Mapping[str, tuple[Hyperparameter, ...]]
+    domains: tuple[str, ...] | None = None
+    """Domains the candidates are scored on; None for all."""
+    candidate: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    """Hyper-parameters that hold only while this stage is scored, naming the candidate that it scores."""
+
+    def __post_init__(self) -> None:
+        values = {name: tuple(given) for name, given in self.parameters.items()}
+        if empty := [name for name, given in values.items() if not given]:
+            raise PluginError(f"a stage of the search space gives no value for {', '.join(empty)}")
+        object.__setattr__(self, "parameters", values)
+
+    def configurations(self) -> list[dict[str, Hyperparameter]]:
+        """Return every combination, the last parameter varying fastest."""
+        names = list(self.parameters)
+        return [dict(zip(names, values, strict=True)) for values in itertools.product(*self.parameters.values())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """The stages a runner goes through to choose a configuration."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all hyper-parameters, in the order of the stages."""
+        return tuple(name for stage in self.stages for name in stage.parameters)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether there is anything to choose."""
+        return any(len(stage.configurations()) > 1 for stage in self.stages)
+
+    def cost(self, num_domains: int) -> float:
+        """Return the validations it takes; a stage on one of five domains costs a fifth for each candidate."""
+        return sum(
+            len(stage.configurations()) * len(stage.domains or range(num_domains)) / num_domains
+            for stage in self.stages
+            if len(stage.configurations()) > 1
+        )
+
+
+def grid(**parameters: Iterable[Hyperparameter]) -> SearchSpace:
+    """Return a search space of one stage: every combination of the values given.
+
+    Example:
+        >>> grid(density=[0.2, 0.5], scaling_coefficient=[0.5, 1.0]).cost(num_domains=5)
+        4.0
+    """
+    return stages(Stage(parameters={name: tuple(values) for name, values in parameters.items()}))
+
+
+def stages(*steps: Stage) -> SearchSpace:
+    """Return a search space of several stages, gone through in order.
+
+    Raises:
+        PluginError: a hyper-parameter is chosen in two stages.
+    """
+    space = SearchSpace(stages=steps)
+    if len(set(space.parameters)) != len(space.parameters):
+        raise PluginError("a hyper-parameter is named in two stages of the search space; choose it in one")
+    return space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What `prepare` returns: plain data, and tensors by label and tensor name.
+
+    `tensors["mask.math"]["model.layers.0.mlp.up_proj.weight"]` reaches `update` as `prepared.tensor("mask.math")`,
+    sliced like the weight in hand if it has as many elements, whole otherwise.
+    """
+
+    data: Mapping[str, object] = field(default_factory=dict)
+    """JSON values only: numbers, strings, lists, dicts."""
+    tensors: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+
+
+class PreparedView(Protocol):
+    """What `update` sees of `Prepared`."""
+
+    @property
+    def data(self) -> Mapping[str, object]:
+        """The plain data that `prepare` returned."""
+
+    def tensor(self, label: str) -> torch.Tensor:
+        """Return the tensor prepared under `label` for the weight in hand, sliced like it."""
+
+
+class TensorChunk(Protocol):
+    """A weight in hand: all of it (depth `tensor`) or a flat chunk of it (depth `elementwise`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def layer(self) -> int | None:
+        """Index of the transformer block, None outside the blocks."""
+
+    @property
+    def offset(self) -> int:
+        """Index of the chunk's first element within the flattened tensor."""
+
+    @property
+    def base(self) -> torch.Tensor:
+        """fp32 values of the base, flat for chunks, in the tensor's shape for whole tensors."""
+
+    @property
+    def specialists(self) -> PerDomain[torch.Tensor]:
+        """fp32 values of the specialists, shaped like `base`."""
+
+    @property
+    def task_vectors(self) -> PerDomain[torch.Tensor]:
+        """fp32 specialist minus base, shaped like `base`."""
+
+    def random(self, domain: str) -> torch.Tensor:
+        """Return fp32 uniforms on [0, 1), shaped like `base`, the same for any chunking.
+
+        A counter-based stream (Philox4x64) keyed by seed, domain, tensor name and element; steps of 2**-16.
+        """
+
+
+class LazyModel(Protocol):
+    """A checkpoint whose tensors are read when asked for."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return one tensor in its stored dtype and shape."""
+
+
+class Context(Protocol):
+    """The only door of a method to models, data and scores."""
+
+    @property
+    def base(self) -> LazyModel: ...
+    @property
+    def specialists(self) -> PerDomain[LazyModel]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def work_folder(self) -> Path:
+        """Scratch space of this run; removed afterwards."""
+
+    def generator(self, *key: str) -> torch.Generator:
+        """Return a CPU generator seeded by the run's seed and `key`."""
+
+    def chunks(self) -> Iterator[TensorChunk]:
+        """Walk over every tensor that the method's policy merges, in chunks, in the base's file order."""
+
+    def calibration(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
+        """Yield up to `num_samples` of the domain's samples: `prompt`, `completion`. Metered.
+
+        Raises:
+            PluginError: the method does not declare the need `calibration`.
+        """
+
+    def validate(
+        self, tensors: Iterable[tuple[str, torch.Tensor]], domains: Iterable[str] | None
+    ) -> Mapping[str, float]:
+        """Score a candidate on the surrogate tasks: mean per domain, three decimals. Metered.
+
+        Args:
+            tensors: name and value of every tensor that the policy merges.
+            domains: where to score; None for all domains.
+
+        Raises:
+            PluginError: the method does not declare the need `validation`.
+        """
+
+    def log(self, message: str) -> None:
+        """Show a line in the run's progress."""
+
+
+class MergingMethod:
+    """Base class of merging methods. Objects keep no state between calls.
+
+    Override `update` (depths `elementwise` and `tensor`) or `merge` (depth `model`).
+    """
+
+    info: ClassVar[MethodInfo]
+    search_space: ClassVar[SearchSpace] = grid()
+    linear_in: ClassVar[str | None] = None
+    """The hyper-parameter that scales the update. `update` never sees it, so its values cost no re-merge."""
+    prepare_uses: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that `prepare` sees; its result is reused while they stay the same."""
+
+    def prepare(self, context: Context, config: Config) -> Prepared:
+        """Return statistics that `update` needs, such as thresholds. Default: nothing."""
+        return Prepared()
+
+    def update(self, tensor: TensorChunk, config: Config, prepared: PreparedView) -> torch.Tensor:
+        """Return the fp32 update of this chunk, shaped like `tensor.base`.
+
+        The merged value is `round(base + coefficient * update)`; the coefficient is `config[linear_in]`, or 1.
+        """
+        raise NotImplementedError
+
+    def merge_tensor(self, tensor: TensorChunk, config: Config, prepared: PreparedView) -> torch.Tensor:
+        """Return the final value in the base's dtype, for methods that must control rounding themselves.
+
+        A method that overrides this is not linear; `update` is then not called.
+        """
+        raise NotImplementedError
+
+    def merge(self, context: Context, config: Config) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield name and final value of every tensor that the policy merges (depth `model`)."""
+        raise NotImplementedError
+
+
+def overrides(method: MergingMethod, name: str) -> bool:
+    """Return whether the method's class defines `name` itself."""
+    return getattr(type(method), name) is not getattr(MergingMethod, name)
+
+
+def check_method(method: MergingMethod) -> None:
+    """Check that a method keeps the contract.
+
+    Raises:
+        PluginError: naming what is missing or contradictory and how to mend it.
+    """
+    if not isinstance(getattr(type(method), "info", None), MethodInfo):
+        raise PluginError(f"{type(method).__name__} has no `info = MethodInfo(...)`")
+    for problem in _contract_problems(method):
+        raise PluginError(f"method '{method.info.name}' {problem}")
+
+
+def _contract_problems(method: MergingMethod) -> Iterator[str]:
+    if not isinstance(method.search_space, SearchSpace):
+        yield "has a search_space that is no SearchSpace; make it with grid(...) or stages(...)"
+        return
+    parameters = method.search_space.parameters
+    wanted = "merge" if method.info.depth == "model" else "update"
+    if not overrides(method, wanted) and not (wanted == "update" and overrides(method, "merge_tensor")):
+        yield f"does not define `{wanted}`, which depth '{method.info.depth}' needs"
+    if method.search_space.is_tuned and "validation" not in method.info.needs:
+        yield 'has a search space to tune but does not declare it; add needs={"validation"} to its MethodInfo'
+    if method.linear_in is not None and method.linear_in not in parameters:
+        yield f"is linear_in '{method.linear_in}', which its search_space does not name; known: {parameters}"
+    if method.linear_in is not None and (wanted == "merge" or overrides(method, "merge_tensor")):
+        yield "overrides merge or merge_tensor and so cannot be linear; remove linear_in"
+    if unknown := sorted(set(method.prepare_uses) - set(parameters)):
+        yield f"has prepare_uses {unknown}, which its search_space does not name; known: {parameters}"
+    if method.linear_in in method.prepare_uses:
+        yield f"names '{method.linear_in}' both in linear_in and prepare_uses; prepare never sees it"

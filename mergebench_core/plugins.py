@@ -1,0 +1,222 @@
+"""Finding and loading plugins, strictly: what is wrong with one is said, naming plugin, file and remedy.
+
+Finding never imports plugin code, so the runner may do it; loading imports it and happens in workers only.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+import pluggy
+
+from mergebench_core import hookspecs
+from mergebench_core.errors import InputError, PluginError
+from mergebench_core.methods import MergingMethod, check_method
+
+BUNDLED = "mergebench"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginSource:
+    """Where a plugin comes from: an installed module or a single file."""
+
+    name: str
+    """Entry point name, or the file's name."""
+    module: str | None
+    """Importable module of an installed plugin; None for a file."""
+    path: Path
+    """The file that holds the hook implementation."""
+    distribution: str
+    """`<name> <version>` of the installed package, or `file`."""
+
+    def to_dict(self) -> dict[str, str | None]:
+        return {**asdict(self), "path": str(self.path)}
+
+    @staticmethod
+    def from_dict(values: dict[str, str | None]) -> PluginSource:
+        return PluginSource(
+            name=str(values["name"]),
+            module=values["module"],
+            path=Path(str(values["path"])),
+            distribution=str(values["distribution"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedMethod:
+    """A registered method with the plugin that registered it."""
+
+    method: MergingMethod
+    source: PluginSource
+
+
+def file_source(path: Path) -> PluginSource:
+    """Return the source of a single-file plugin.
+
+    Raises:
+        InputError: no such Python file.
+    """
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"plugin {path}: no such Python file; give the path of a .py file to --plugin")
+    return PluginSource(name=path.name, module=None, path=path.resolve(), distribution="file")
+
+
+def installed_sources() -> list[PluginSource]:
+    """Return the plugins of all installed packages (entry point group `mergebench`), bundled ones first."""
+    found = [_entry_point_source(point) for point in entry_points(group=hookspecs.PROJECT)]
+    return sorted(found, key=lambda source: (not source.distribution.startswith(f"{BUNDLED} "), source.name))
+
+
+def _entry_point_source(point: EntryPoint) -> PluginSource:
+    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise PluginError(
+            f"plugin '{point.name}' of {distribution} names module '{point.module}', which is not there; "
+            f"reinstall or uninstall {distribution.split()[0]}"
+        )
+    return PluginSource(name=point.name, module=point.module, path=Path(spec.origin), distribution=distribution)
+
+
+def source_sha256(source: PluginSource) -> str:
+    """Return the digest of a plugin's source: its file, or its whole package if the file imports from it."""
+    files = [source.path]
+    package = (source.module or "").split(".")[0]
+    if source.path.name == "__init__.py" or _imports_package(source.path, package):
+        root = source.path.parents[source.module.count(".") if source.module else 0]
+        root = root if source.path.name != "__init__.py" else source.path.parent
+        files = sorted(root.rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _imports_package(path: Path, package: str) -> bool:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:
+        return False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == package):
+            return True
+        if isinstance(node, ast.Import) and any(name.name.split(".")[0] == package for name in node.names):
+            return True
+    return False
+
+
+def load_methods(sources: Sequence[PluginSource]) -> dict[str, LoadedMethod]:
+    """Import plugins and return their methods by name. Runs foreign code: call it in a worker only.
+
+    Raises:
+        PluginError: a plugin fails on import, misspells the hook, registers nothing, breaks the contract of a
+            method, or takes a name that another plugin has.
+    """
+    methods: dict[str, LoadedMethod] = {}
+    for source in sources:
+        registered = _registered_methods(source)
+        if not registered:
+            raise PluginError(
+                f"{_label(source)} registers no method; decorate mergebench_register_methods(register) "
+                "with @hookimpl and call register(YourMethod())"
+            )
+        for method in registered:
+            _check_registered(method, source)
+            if clash := methods.get(method.info.name):
+                raise PluginError(
+                    f"{_label(source)} registers method '{method.info.name}', which "
+                    f"{_label(clash.source)} has registered already; rename one of them"
+                )
+            methods[method.info.name] = LoadedMethod(method=method, source=source)
+    return methods
+
+
+def _label(source: PluginSource) -> str:
+    return f"plugin '{source.name}' ({source.path})"
+
+
+def _check_registered(method: object, source: PluginSource) -> None:
+    if not isinstance(method, MergingMethod):
+        kind = method.__name__ if isinstance(method, type) else type(method).__name__
+        raise PluginError(f"{_label(source)} registers {kind}, which is no MergingMethod object")
+    try:
+        check_method(method)
+    except PluginError as error:
+        raise PluginError(f"{_label(source)}: {error}") from None
+
+
+def _registered_methods(source: PluginSource) -> list[MergingMethod]:
+    module = _import_plugin(source)
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, name=source.name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{_label(source)}: {_one_line(str(error))}; {_hook_remedy()}") from None
+    registered: list[MergingMethod] = []
+    try:
+        manager.hook.mergebench_register_methods(register=registered.append)
+    except PluginError as error:
+        raise PluginError(f"{_label(source)}: {error}") from None
+    except Exception as error:
+        raise PluginError(f"{_label(source)} fails while registering: {_blame(error, source)}") from error
+    return registered
+
+
+def _hook_remedy() -> str:
+    names = [name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_")]
+    signatures = [f"{name}{inspect.signature(getattr(hookspecs, name))}" for name in names]
+    return f"known hooks: {', '.join(signature.split(':')[0] + ')' for signature in signatures)}"
+
+
+def _import_plugin(source: PluginSource) -> ModuleType:
+    try:
+        if source.module is not None:
+            return importlib.import_module(source.module)
+        return _import_file(source.path)
+    except PluginError as error:
+        raise PluginError(f"{_label(source)}: {error}") from None
+    except Exception as error:
+        raise PluginError(f"{_label(source)} fails on import: {_blame(error, source)}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"mergebench_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _blame(error: Exception, source: PluginSource) -> str:
+    """Return type, text and the line of the plugin's file at which it happened."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    frame = error.__traceback__
+    while frame is not None and not isinstance(error, SyntaxError):
+        if Path(frame.tb_frame.f_code.co_filename) == source.path:
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    place = f" at line {line}" if line else ""
+    return f"{type(error).__name__}: {_one_line(str(error))}{place}; mend the plugin or leave it out"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

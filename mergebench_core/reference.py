@@ -1,0 +1,102 @@
+"""Scoring models as they are: the references of a track (denominators), and anybody's checkpoint."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from mergebench_core.checkpoints.checkpoint import Checkpoint
+from mergebench_core.checkpoints.digest import weights_sha256
+from mergebench_core.checkpoints.policy import check_compatible
+from mergebench_core.environment import environment
+from mergebench_core.jobs import JobFolder, job_id
+from mergebench_core.records import MeterPart, RunRecord, RuntimePart, TrackPart
+from mergebench_core.store import append_record
+from mergebench_core.workbench import Workbench
+from mergebench_core.worker.launcher import ISOLATION_LEVEL
+
+
+def run_references(bench: Workbench) -> list[RunRecord]:
+    """Score the base, its specialists and its reference models; finished ones are not scored again.
+
+    Raises:
+        InputError: a model's files are not those of the track.
+    """
+    models = bench.base.models()
+    records = []
+    for number, (name, path) in enumerate(models.items(), 1):
+        subject = {"kind": "reference", "track": bench.track.digest, "base": bench.base.name, "model": name}
+        folder = JobFolder(home=bench.home, job_id=job_id(subject))
+        record = folder.completed_record()
+        if record is None:
+            bench.progress(f"reference {number}/{len(models)}: {name} of {bench.base.name}")
+            record = _score(bench, folder, Checkpoint(path), "reference", name)
+        records.append(record)
+    return records
+
+
+def evaluate_checkpoint(bench: Workbench, path: Path) -> RunRecord:
+    """Score a checkpoint that is compatible with the base; its record is never ranked.
+
+    Raises:
+        CheckpointError: it cannot be read or does not fit the base.
+    """
+    checkpoint = Checkpoint(path)
+    check_compatible(bench.base_checkpoint, checkpoint, str(path))
+    digest = weights_sha256(checkpoint)
+    label = re.sub(r"[^A-Za-z0-9._+-]", "_", path.resolve().name).lstrip("._-+")[:100] or "checkpoint"
+    subject = {
+        "kind": "evaluation", "track": bench.track.digest, "base": bench.base.name,
+        "weights": digest, "label": label,
+    }  # fmt: skip
+    folder = JobFolder(home=bench.home, job_id=job_id(subject))
+    return folder.completed_record() or _score(bench, folder, checkpoint, "evaluation", label)
+
+
+def _score(
+    bench: Workbench,
+    folder: JobFolder,
+    checkpoint: Checkpoint,
+    kind: Literal["reference", "evaluation"],
+    label: str,
+) -> RunRecord:
+    with folder.lock():
+        digest = weights_sha256(checkpoint)
+        if kind == "reference":
+            check_compatible(bench.base_checkpoint, checkpoint, f"{label} of {bench.base.name}")
+            assert bench.is_verified
+        tasks, runtime_s = bench.evaluate(folder, checkpoint, digest)
+        record = RunRecord(
+            job_id=folder.job_id,
+            kind=kind,
+            status="completed",
+            reason=None,
+            track=TrackPart(name=bench.track.name, digest=bench.track.digest),
+            base_model=bench.base.name,
+            model=label,
+            method=None,
+            seed=0,
+            config=None,
+            configurations=(),
+            input_sha256={},
+            weights_sha256=digest,
+            left_out=(),
+            tasks=tasks,
+            runtime=RuntimePart(
+                prepare_s=None,
+                merge_s=None,
+                algorithm_runtime_s=None,
+                validation_runtime_s=None,
+                evaluation_runtime_s=runtime_s,
+            ),
+            meters=MeterPart(
+                worker_peak_rss_bytes=None, gpu_peak_bytes=None, calibration_samples={}, validations=0.0
+            ),
+            environment=environment(bench.track.evaluation.num_threads, ISOLATION_LEVEL),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        folder.write_record(record)
+        append_record(bench.home, record)
+        return record

@@ -1,0 +1,351 @@
+"""One run: merge, tune, evaluate, record. The runner owns the clocks and the meters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from mergebench_core.calibration import CalibrationReader
+from mergebench_core.checkpoints.assembly import Assembly, NonFiniteMerge, Sink, UpdateCache
+from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL, Checkpoint
+from mergebench_core.checkpoints.policy import MergePlan, check_specialists, merge_plan
+from mergebench_core.checkpoints.writer import CheckpointWriter
+from mergebench_core.environment import environment
+from mergebench_core.errors import BudgetError, PluginError, RunError
+from mergebench_core.jobs import JobFolder, configuration_key, job_id
+from mergebench_core.methods import Hyperparameter
+from mergebench_core.records import (
+    ConfigurationPart,
+    MeterPart,
+    MethodPart,
+    RunRecord,
+    RuntimePart,
+    TrackPart,
+)
+from mergebench_core.reference import run_references
+from mergebench_core.store import append_record
+from mergebench_core.tuning import Candidate, Tuned, ValidationMeter, check_cost, reuse_key, tune, validation_score
+from mergebench_core.workbench import Workbench
+from mergebench_core.worker.catalog import CatalogMethod
+from mergebench_core.worker.description import MethodDescription
+from mergebench_core.worker.host import Job, MethodWorker
+from mergebench_core.worker.launcher import ISOLATION_LEVEL
+
+Status = Literal["completed", "failed", "over_budget"]
+UPDATE_CACHE_BYTES = 2 << 30
+"""Updates up to this size stay in memory between coefficients; larger ones are streamed again."""
+
+
+def run_method(
+    bench: Workbench, method: CatalogMethod, *, seed: int = 0, chunk_numel: int = CHUNK_NUMEL
+) -> RunRecord:
+    """Score a method on one base: references if missing, tuning, the winner's file, test tasks, record.
+
+    A job with a completed record is not run again; one that was interrupted goes on where it was.
+
+    Raises:
+        InputError: a search space over the track's cap, or models that do not fit together.
+        RunError: the method failed or went over budget; a record saying so has been written.
+    """
+    description = method.description
+    check_cost(description.search_space, bench.track.max_validations, len(bench.track.domains), description.name)
+    run_references(bench)
+    folder = JobFolder(home=bench.home, job_id=_job_id(bench, method, seed))
+    if (record := folder.completed_record()) is not None:
+        bench.progress(f"{description.name} on {bench.base.name}: done before, nothing to do")
+        append_record(bench.home, record)
+        return record
+    with folder.lock():
+        check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)
+        assert bench.is_verified
+        run = MethodRun(bench=bench, method=method, seed=seed, folder=folder, chunk_numel=chunk_numel)
+        try:
+            run.execute()
+        except RunError as error:
+            run.finish("over_budget" if isinstance(error, BudgetError) else "failed", str(error))
+            where = f"{description.name} on {bench.base.name}"
+            raise type(error)(f"{where}: {error} (record {folder.job_id})") from None
+        return run.finish("completed", None)
+
+
+def _job_id(bench: Workbench, method: CatalogMethod, seed: int) -> str:
+    return job_id(
+        {
+            "kind": "merge",
+            "track": bench.track.digest,
+            "base": bench.base.name,
+            "method": method.description.name,
+            "source": method.source_sha256,
+            "seed": seed,
+        }
+    )
+
+
+@dataclass(kw_only=True)
+class MethodRun:
+    """The state of one run."""
+
+    bench: Workbench
+    method: CatalogMethod
+    seed: int
+    folder: JobFolder
+    chunk_numel: int
+    tuned: Tuned = field(default_factory=lambda: Tuned(config={}, configurations=()))
+    scored: list[ConfigurationPart] = field(default_factory=list)
+    merge_note: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    evaluation_runtime_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.plan: MergePlan = merge_plan(self.bench.base_checkpoint, self.description.base_roles)
+        self.meter = ValidationMeter(self.bench.track.max_validations, len(self.bench.track.domains))
+        self.reader = CalibrationReader(self.bench.track)
+        self.cache = UpdateCache(UPDATE_CACHE_BYTES)
+
+    @property
+    def description(self) -> MethodDescription:
+        return self.method.description
+
+    def execute(self) -> None:
+        """Tune, merge the winner into its file, evaluate that file.
+
+        Raises:
+            RunError: the method failed or went over budget.
+        """
+        with MethodWorker(
+            num_threads=self.bench.num_threads, log_file=self.folder.log_file, services=RunServices(self)
+        ) as worker:
+            self._open(worker)
+            self._tune(worker)
+            self.merge_note = self._noted_merge() or self._merge_winner(worker)
+        digest = self.merge_note["weights_sha256"]
+        merged = Checkpoint(self.folder.weights)
+        self.tasks, self.evaluation_runtime_s = self.bench.evaluate(self.folder, merged, digest)
+
+    def _open(self, worker: MethodWorker) -> None:
+        worker.load([self.method.source])
+        worker.open(
+            Job(
+                method=self.description.name,
+                base=self.bench.base.path,
+                specialists=self.bench.base.specialists,
+                seed=self.seed,
+                num_threads=self.bench.num_threads,
+                chunk_numel=self.chunk_numel,
+            )
+        )
+
+    def _tune(self, worker: MethodWorker) -> None:
+        space, domains = self.description.search_space, self.bench.track.domains
+        if space.is_tuned:
+            for entry in self.plan.left_out:
+                self.bench.resident.copy(self.bench.base_checkpoint, entry)
+
+        def score(candidate: Candidate, number: int, total: int) -> ConfigurationPart:
+            self.meter.charge(candidate.domains)
+            part = self._noted_configuration(candidate) or self._score(worker, candidate)
+            self.scored.append(part)
+            where = f"{self.description.name} on {self.bench.base.name}"
+            self.bench.progress(f"{where}: configuration {number}/{total} {_outcome(part)}")
+            return part
+
+        self.tuned = tune(space, domains, self.description.linear_in, score)
+        self.cache.clear()
+
+    def _noted_configuration(self, candidate: Candidate) -> ConfigurationPart | None:
+        note = self.folder.note("configurations", configuration_key(candidate.stage, candidate.config))
+        return ConfigurationPart.model_validate(note) if note else None
+
+    def _score(self, worker: MethodWorker, candidate: Candidate) -> ConfigurationPart:
+        started = time.perf_counter()
+        scores: dict[str, float] = {}
+        reason = None
+        try:
+            self._merge_into(worker, candidate.config, self.bench.resident, is_cached=True)
+            scores = self.bench.surrogate_scores(candidate.domains)
+        except NonFiniteMerge as error:
+            reason = str(error)
+        part = ConfigurationPart(
+            stage=candidate.stage,
+            config=candidate.config,
+            domains=candidate.domains,
+            status="failed" if reason else "completed",
+            reason=reason,
+            validation_scores=scores,
+            runtime_s=time.perf_counter() - started,
+        )
+        key = configuration_key(candidate.stage, candidate.config)
+        self.folder.write_note("configurations", key, part.model_dump(mode="json"))
+        return part
+
+    def _merge_into(
+        self, worker: MethodWorker, config: Mapping[str, Hyperparameter], sink: Sink, *, is_cached: bool
+    ) -> None:
+        """Merge a configuration into a sink; with `is_cached` a known update is only scaled again."""
+        key = reuse_key(config, self.description.linear_in)
+        if is_cached and self.cache.holds(key):
+            assembly = self._assembly(config, sink, None)
+            self.cache.replay(assembly)
+            assembly.finish()
+            return
+        worker.prepare(config)
+        self.cache.clear()
+        is_kept = is_cached and self.description.linear_in is not None
+        worker.merge(config, self._assembly(config, sink, self.cache if is_kept else None))
+        if is_kept:
+            self.cache.seal(key)
+
+    def _assembly(self, config: Mapping[str, Hyperparameter], sink: Sink, cache: UpdateCache | None) -> Assembly:
+        linear_in = self.description.linear_in
+        coefficient = float(config[linear_in]) if linear_in else 1.0
+        return Assembly(
+            base=self.bench.base_checkpoint,
+            entries=self.plan.merged,
+            sink=sink,
+            coefficient=None if self.description.gives_final_values else coefficient,
+            cache=cache,
+        )
+
+    def _noted_merge(self) -> dict[str, Any] | None:
+        note = self.folder.note(".", "merge")
+        is_valid = note is not None and note["config"] == self.tuned.config and self.folder.weights.is_dir()
+        return note if is_valid else None
+
+    def _merge_winner(self, worker: MethodWorker) -> dict[str, Any]:
+        """Prepare and merge the winner alone, without caches, timed, into its file."""
+        config = self.tuned.config
+        self.bench.progress(f"{self.description.name} on {self.bench.base.name}: merging {_config_text(config)}")
+        writer = CheckpointWriter(self.bench.base_checkpoint, self.folder.weights)
+        try:
+            started = time.perf_counter()
+            worker.prepare(config, is_fresh=True)
+            prepared = time.perf_counter()
+            worker.merge(config, self._assembly(config, writer, None))
+            for entry in self.plan.left_out:
+                writer.copy_from_base(entry)
+            digest = writer.finish()
+            merged = time.perf_counter()
+        except BaseException:
+            writer.abort()
+            raise
+        note = {
+            "config": config,
+            "weights_sha256": digest,
+            "prepare_s": prepared - started,
+            "merge_s": merged - prepared,
+            "worker_peak_rss_bytes": worker.peak_rss_bytes(),
+        }
+        self.folder.write_note(".", "merge", note)
+        return note
+
+    def finish(self, status: Status, reason: str | None) -> RunRecord:
+        """Write the record, index it, and return it."""
+        bench, note = self.bench, self.merge_note
+        record = RunRecord(
+            job_id=self.folder.job_id,
+            kind="merge",
+            status=status,
+            reason=reason,
+            track=TrackPart(name=bench.track.name, digest=bench.track.digest),
+            base_model=bench.base.name,
+            model=None,
+            method=_method_part(self.method),
+            seed=self.seed,
+            config=note.get("config"),
+            configurations=self.tuned.configurations or tuple(self.scored),
+            input_sha256=bench.input_sha256,
+            weights_sha256=note.get("weights_sha256"),
+            left_out=tuple(entry.name for entry in self.plan.left_out),
+            tasks=self.tasks,
+            runtime=self._runtime_part(),
+            meters=MeterPart(
+                worker_peak_rss_bytes=note.get("worker_peak_rss_bytes"),
+                gpu_peak_bytes=None,
+                calibration_samples=self.reader.num_read(),
+                validations=self.meter.used,
+            ),
+            environment=environment(bench.num_threads, ISOLATION_LEVEL),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self.folder.write_record(record)
+        append_record(bench.home, record)
+        return record
+
+    def _runtime_part(self) -> RuntimePart:
+        prepare_s, merge_s = self.merge_note.get("prepare_s"), self.merge_note.get("merge_s")
+        return RuntimePart(
+            prepare_s=prepare_s,
+            merge_s=merge_s,
+            algorithm_runtime_s=None if prepare_s is None or merge_s is None else prepare_s + merge_s,
+            validation_runtime_s=sum(part.runtime_s for part in self.scored),
+            evaluation_runtime_s=self.evaluation_runtime_s,
+        )
+
+
+class RunServices:
+    """What a run's worker may ask for, within what the method declared and the track allows."""
+
+    def __init__(self, run: MethodRun) -> None:
+        self._run = run
+        self._domains: tuple[str, ...] = ()
+
+    def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
+        """Return calibration samples; see `CalibrationReader.samples`."""
+        self._require("calibration")
+        return self._run.reader.samples(domain, start, count)
+
+    def candidate(self, domains: list[str] | None) -> Assembly:
+        """Take a candidate's final tensors into the resident model; see `Context.validate`."""
+        self._require("validation")
+        known = self._run.bench.track.domains
+        if domains is not None and (not domains or set(domains) - set(known)):
+            raise PluginError(f"validate names domains {domains}; the track has {', '.join(known)}")
+        self._domains = tuple(domain for domain in known if domains is None or domain in domains)
+        self._run.meter.charge(self._domains)
+        bench = self._run.bench
+        for entry in self._run.plan.left_out:
+            bench.resident.copy(bench.base_checkpoint, entry)
+        return Assembly(
+            base=bench.base_checkpoint, entries=self._run.plan.merged, sink=bench.resident, coefficient=None
+        )
+
+    def validate(self) -> dict[str, float]:
+        """Score that candidate: mean per domain, three decimals."""
+        scores = self._run.bench.surrogate_scores(self._domains)
+        return {domain: round(score, 3) for domain, score in scores.items()}
+
+    def log(self, message: str) -> None:
+        """Show the message with the method's name."""
+        self._run.bench.progress(f"{self._run.description.name}: {' '.join(message.split())}")
+
+    def _require(self, need: str) -> None:
+        description = self._run.description
+        if need not in description.needs:
+            raise PluginError(f"method '{description.name}' does not declare needs={{'{need}'}}")
+
+
+def _method_part(method: CatalogMethod) -> MethodPart:
+    description = method.description
+    return MethodPart(
+        name=description.name,
+        title=description.title,
+        paper_url=description.paper_url,
+        version=description.version,
+        plugin=description.plugin,
+        source_sha256=method.source_sha256,
+        needs=tuple(sorted(description.needs)),
+        determinism=description.determinism,
+        is_stochastic=description.is_stochastic,
+    )
+
+
+def _config_text(config: Mapping[str, Hyperparameter]) -> str:
+    return " ".join(f"{name}={value}" for name, value in config.items())
+
+
+def _outcome(part: ConfigurationPart) -> str:
+    score = validation_score(part)
+    return f"{_config_text(part.config)} -> {f'{100 * score:.1f}' if score is not None else 'failed'}"

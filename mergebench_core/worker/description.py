@@ -1,0 +1,99 @@
+"""What the host learns of a method: plain data, checked again when it arrives."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mergebench_core.methods import (
+    Depth,
+    Determinism,
+    Need,
+    Role,
+    SearchSpace,
+    Stage,
+    overrides,
+)
+from mergebench_core.plugins import LoadedMethod
+
+
+class StageDescription(BaseModel):
+    """One stage of a search space."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: dict[str, list[bool | int | float | str]]
+    domains: tuple[str, ...] | None
+    candidate: dict[str, bool | int | float | str]
+
+
+class MethodDescription(BaseModel):
+    """A method as its worker describes it. Comes from foreign code, hence checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    name: str
+    title: str
+    paper_url: str
+    version: str
+    summary: str
+    needs: frozenset[Need]
+    depth: Depth
+    determinism: Determinism
+    is_stochastic: bool
+    base_roles: frozenset[Role]
+    linear_in: str | None
+    prepare_uses: tuple[str, ...]
+    gives_final_values: bool
+    """Whether it sends final tensors instead of updates."""
+    stages: tuple[StageDescription, ...]
+    plugin: str
+    plugin_path: str
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The search space, rebuilt."""
+        return SearchSpace(
+            stages=tuple(
+                Stage(
+                    parameters={name: tuple(values) for name, values in stage.parameters.items()},
+                    domains=stage.domains,
+                    candidate=stage.candidate,
+                )
+                for stage in self.stages
+            )
+        )
+
+
+def describe(loaded: LoadedMethod) -> dict[str, Any]:
+    """Return the description of a loaded method as JSON values."""
+    method, info = loaded.method, loaded.method.info
+    module_doc = sys.modules[type(method).__module__].__doc__ or ""
+    description = MethodDescription(
+        name=info.name,
+        title=info.title,
+        paper_url=info.paper_url,
+        version=info.version,
+        summary=(module_doc or type(method).__doc__ or "").strip().split("\n")[0],
+        needs=info.needs,
+        depth=info.depth,
+        determinism=info.determinism,
+        is_stochastic=info.is_stochastic,
+        base_roles=info.base_roles,
+        linear_in=method.linear_in,
+        prepare_uses=method.prepare_uses,
+        gives_final_values=info.depth == "model" or overrides(method, "merge_tensor"),
+        stages=tuple(
+            StageDescription(
+                parameters={name: list(values) for name, values in stage.parameters.items()},
+                domains=stage.domains,
+                candidate=dict(stage.candidate),
+            )
+            for stage in method.search_space.stages
+        ),
+        plugin=loaded.source.distribution if loaded.source.module else loaded.source.name,
+        plugin_path=str(loaded.source.path),
+    )
+    return description.model_dump(mode="json")

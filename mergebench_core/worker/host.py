@@ -1,0 +1,216 @@
+"""The host's side of the conversation: asks a worker to describe, prepare and merge; answers what it may ask."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from mergebench_core.checkpoints.assembly import Assembly
+from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
+from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
+from mergebench_core.methods import Hyperparameter
+from mergebench_core.plugins import PluginSource
+from mergebench_core.worker.channel import Message
+from mergebench_core.worker.description import MethodDescription
+from mergebench_core.worker.launcher import WorkerProcess, start_worker
+
+MAX_DESCRIPTIONS = 10_000
+
+
+class Services(Protocol):
+    """What a worker may ask of the host while it prepares or merges. Refusals are MergebenchErrors."""
+
+    def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
+        """Return calibration samples, metered."""
+
+    def candidate(self, domains: list[str] | None) -> Assembly:
+        """Return where the tensors of a candidate go that is to be validated on `domains`."""
+
+    def validate(self) -> dict[str, float]:
+        """Score the candidate handed over last."""
+
+    def log(self, message: str) -> None:
+        """Show a line of the method's."""
+
+
+class NoServices:
+    """Refuses everything: for describing methods."""
+
+    def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
+        raise MethodError("no samples here")
+
+    def candidate(self, domains: list[str] | None) -> Assembly:
+        raise MethodError("no validation here")
+
+    def validate(self) -> dict[str, float]:
+        raise MethodError("no validation here")
+
+    def log(self, message: str) -> None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is opened on."""
+
+    method: str
+    base: Path
+    specialists: Mapping[str, Path]
+    seed: int
+    num_threads: int
+    chunk_numel: int = CHUNK_NUMEL
+
+
+class MethodWorker:
+    """A worker process with one conversation. Use it as a context manager: it never outlives the block."""
+
+    def __init__(self, *, num_threads: int, log_file: Path, services: Services | None = None) -> None:
+        self.services: Services = services or NoServices()
+        self._log_file = log_file
+        self._folder = Path(tempfile.mkdtemp(prefix="mergebench-worker-"))
+        self._worker: WorkerProcess = start_worker(self._folder, num_threads, log_file)
+
+    def __enter__(self) -> MethodWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def load(self, sources: Sequence[PluginSource]) -> list[MethodDescription]:
+        """Load plugins and return the descriptions of their methods.
+
+        Raises:
+            PluginError: what the loader found wrong, or a description that cannot be right.
+        """
+        answer = self._request({"request": "load", "sources": [source.to_dict() for source in sources]})
+        try:
+            if not isinstance(answer, list) or len(answer) > MAX_DESCRIPTIONS:
+                raise PluginError("the worker gave no list of methods")
+            return [MethodDescription.model_validate(description) for description in answer]
+        except ValidationError as error:
+            raise PluginError(f"the worker described a method wrongly: {error.errors()[0]['msg']}") from None
+
+    def open(self, job: Job) -> None:
+        """Let the worker open the models for one method."""
+        self._request(
+            {
+                "request": "open",
+                "method": job.method,
+                "base": str(job.base),
+                "specialists": {domain: str(path) for domain, path in job.specialists.items()},
+                "seed": job.seed,
+                "num_threads": job.num_threads,
+                "chunk_numel": job.chunk_numel,
+                "work_folder": str(self._folder),
+            }
+        )
+
+    def prepare(self, config: Mapping[str, Hyperparameter], *, is_fresh: bool = False) -> None:
+        """Let the method prepare for a configuration; `is_fresh` forbids reusing an earlier state."""
+        self._request({"request": "prepare", "config": dict(config), "is_fresh": is_fresh})
+
+    def merge(self, config: Mapping[str, Hyperparameter], assembly: Assembly) -> None:
+        """Let the method merge; what it computes goes into `assembly`."""
+        self._request({"request": "merge", "config": dict(config)}, assembly)
+        assembly.finish()
+
+    def peak_rss_bytes(self) -> int | None:
+        """Return the worker's peak resident memory so far."""
+        return self._worker.peak_rss_bytes()
+
+    def _request(self, message: Message, assembly: Assembly | None = None) -> Any:
+        try:
+            self._worker.channel.send(message)
+            return self._converse(assembly)
+        except ProtocolError as error:
+            if self._worker.process.poll() is not None or "connection" in str(error):
+                raise MethodError(f"the worker {self._worker.ending()}; see {self._log_file}") from None
+            raise MethodError(f"the worker broke the protocol: {error}") from None
+
+    def _converse(self, assembly: Assembly | None) -> Any:
+        """Answer the worker until it has answered the request."""
+        candidate: Assembly | None = None
+        while True:
+            message = self._worker.channel.receive()
+            if "ok" in message:
+                return message["ok"]
+            if "error" in message:
+                raise self._error(message["error"])
+            if "chunk" in message:
+                self._take(message, candidate or assembly)
+            elif message.get("ask") == "candidate":
+                candidate = self._reply(partial(self._candidate, message), hides_result=True)
+            elif message.get("ask") == "validate" and candidate is not None:
+                finished, candidate = candidate, None
+                self._reply(partial(self._validate, finished))
+            else:
+                self._reply(partial(self._answer, message))
+
+    def _take(self, message: Message, assembly: Assembly | None) -> None:
+        name, offset, numel = message["chunk"], message.get("offset"), message.get("numel")
+        if assembly is None:
+            raise ProtocolError("a tensor came that nobody asked for")
+        assembly.expect(name, offset, numel)
+        dtype = assembly.dtype(name)
+        values = self._worker.window.take(_slot(message, dtype.itemsize), int(message["numel"]), dtype)
+        self._worker.channel.send({"ack": message["slot"]})
+        assembly.add(name, int(message["offset"]), values)
+
+    def _candidate(self, message: Message) -> Assembly:
+        domains = message.get("domains")
+        if domains is not None and not (isinstance(domains, list) and all(isinstance(d, str) for d in domains)):
+            raise ProtocolError("validate names no list of domains")
+        return self.services.candidate(domains)
+
+    def _validate(self, candidate: Assembly) -> dict[str, float]:
+        candidate.finish()
+        return self.services.validate()
+
+    def _answer(self, message: Message) -> Any:
+        kind = message.get("ask")
+        if kind == "samples":
+            domain, start, count = message.get("domain"), message.get("start"), message.get("count")
+            if not isinstance(domain, str) or type(start) is not int or type(count) is not int:
+                raise ProtocolError("a request for samples is malformed")
+            return self.services.samples(domain, start, count)
+        if kind == "log":
+            return self.services.log(str(message.get("message"))[:2000])
+        raise ProtocolError(f"the worker asked for '{kind}', which is not to be had")
+
+    def _reply(self, answer: Callable[[], Any], *, hides_result: bool = False) -> Any:
+        """Send the answer or the refusal; a used-up budget ends the run, whatever the method makes of it."""
+        try:
+            result = answer()
+        except (ProtocolError, BudgetError):
+            raise
+        except MergebenchError as error:
+            self._worker.channel.send({"refused": str(error)})
+            return None
+        self._worker.channel.send({"ok": None if hides_result else result})
+        return result
+
+    def _error(self, error: Message) -> MergebenchError:
+        with self._log_file.open("a", encoding="utf-8") as log:
+            log.write(str(error.get("traceback", "")))
+        message = str(error.get("message", "failed without saying why"))
+        return PluginError(message) if error.get("is_input") else MethodError(message)
+
+
+def _slot(message: Message, item_bytes: int) -> int:
+    from mergebench_core.worker.window import NUM_SLOTS, SLOT_BYTES
+
+    slot, numel = message.get("slot"), message["numel"]
+    if type(slot) is not int or not 0 <= slot < NUM_SLOTS or numel * item_bytes > SLOT_BYTES:
+        raise ProtocolError("a piece lies outside the window")
+    return slot

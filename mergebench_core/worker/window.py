@@ -1,0 +1,53 @@
+"""The shared memory through which merged tensors cross: a few slots, made by the host."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
+from mergebench_core.checkpoints.digest import tensor_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+NUM_SLOTS = 4
+SLOT_BYTES = 4 * CHUNK_NUMEL
+
+
+def create_descriptor() -> int:
+    """Return the descriptor of a new anonymous file of the window's size."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("mergebench-window")
+    else:  # macOS
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, NUM_SLOTS * SLOT_BYTES)
+    return descriptor
+
+
+class Window:
+    """Both sides' view of the shared memory."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, NUM_SLOTS * SLOT_BYTES)
+
+    def put(self, slot: int, values: torch.Tensor) -> None:
+        """Copy a contiguous tensor of at most `SLOT_BYTES` into a slot."""
+        data = tensor_bytes(values)
+        assert len(data) <= SLOT_BYTES
+        self._memory[slot * SLOT_BYTES : slot * SLOT_BYTES + len(data)] = bytes(data)
+
+    def take(self, slot: int, numel: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return a copy of a slot's first `numel` elements, flat; the other side cannot change it any more."""
+        import torch
+
+        start = slot * SLOT_BYTES
+        data = bytearray(self._memory[start : start + numel * dtype.itemsize])
+        return torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
+
+    def close(self) -> None:
+        """Unmap the memory."""
+        self._memory.close()
