@@ -31,13 +31,12 @@ MODELS = ("base", *DOMAINS, "multitask")
 CONFIGURATIONS = {
     "soup": ("soup", 1.0, 1.0),
     **{f"TA {i / 10}": ("ta", 1.0, i / 10) for i in range(1, 11)},
-    **{
-        f"TIES {density} {coefficient}": ("ties", density, coefficient)
-        for density in (0.2, 0.5, 0.9)
-        for coefficient in (0.4, 0.7, 1.0, 1.4, 1.8)
-    },
+    **{f"TIES {density} {i / 5}": ("ties", density, i / 5) for density in (0.2, 0.5, 0.9) for i in range(1, 11)},
 }
-"""Method, density and coefficient by label."""
+"""Method, density and coefficient by label: the search spaces of the bundled methods."""
+COARSE = [f"TA {i / 10}" for i in (1, 3, 4, 5, 6, 8, 10)] + [
+    f"TIES {density} {i / 5}" for density in (0.2, 0.5, 0.9) for i in (3, 5, 7, 9)
+]
 Scores = dict[str, float]
 
 
@@ -91,9 +90,7 @@ class Family:
         if method == "ties":
             update = ties_update(self.task_vectors, density)
         else:
-            update = {
-                name: sum(vector[name] for vector in self.task_vectors) for name in self.task_vectors[0]
-            }
+            update = {name: sum(vector[name] for vector in self.task_vectors) for name in self.task_vectors[0]}
         factor = 1 / len(self.task_vectors) if method == "soup" else coefficient
         return {
             name: tensor + factor * update[name] if name in update else tensor
@@ -132,15 +129,15 @@ def domain_scores(scores: Scores, suite: dict[str, list[str]]) -> dict[str, floa
     return {domain: sum(scores[n] for n in names) / len(names) for domain, names in suite.items()}
 
 
-def measure(folder: Path, name: str, tasks: dict[str, Any]) -> dict[str, Scores]:
+def measure(folder: Path, name: str, tasks: dict[str, Any], labels: list[str]) -> dict[str, Scores]:
     """Return the scores of all models and merges of one family."""
     family = Family(home=folder / "models" / name, tasks=tasks)
     family.open()
     suites = [task for suite in (TEST, SURROGATE) for names in suite.values() for task in names]
     scores = {model: family.score(family.weights(model), [*suites, *GENERAL]) for model in MODELS}
-    for label, configuration in CONFIGURATIONS.items():
+    for label in labels:
         sys.stderr.write(f"{name}: {label}\n")
-        scores[label] = family.score(family.merge(*configuration), [*suites, *GENERAL])
+        scores[label] = family.score(family.merge(*CONFIGURATIONS[label]), [*suites, *GENERAL])
     return scores
 
 
@@ -184,7 +181,7 @@ def general_table(scores: dict[str, Scores]) -> list[str]:
 def merge_table(scores: dict[str, Scores]) -> list[str]:
     """Return the merges: normalized test and surrogate performance, general mean, domains."""
     lines = _head(["merge", "N test", "N surrogate", "general", *DOMAINS])
-    for label in ["base", "multitask", *CONFIGURATIONS]:
+    for label in ["base", "multitask", *(name for name in CONFIGURATIONS if name in scores)]:
         test = domain_scores(scores[label], TEST)
         first = [f"{normalized(scores, label, suite):.1f}" for suite in (TEST, SURROGATE)]
         cells = [100 * test[domain] for domain in DOMAINS]
@@ -211,9 +208,9 @@ def criteria(scores: dict[str, Scores]) -> list[str]:
     base = domain_scores(scores["base"], TEST)
     own = {domain: domain_scores(scores[domain], TEST)[domain] for domain in DOMAINS}
     gains = {domain: own[domain] - base[domain] for domain in DOMAINS}
-    test = {label: normalized(scores, label, TEST) for label in CONFIGURATIONS}
-    surrogate = {label: normalized(scores, label, SURROGATE) for label in CONFIGURATIONS}
-    ta = {i: test[f"TA {i / 10}"] for i in range(1, 11)}
+    test = {label: normalized(scores, label, TEST) for label in CONFIGURATIONS if label in scores}
+    surrogate = {label: normalized(scores, label, SURROGATE) for label in CONFIGURATIONS if label in scores}
+    ta = {i: test[f"TA {i / 10}"] for i in range(1, 11) if f"TA {i / 10}" in test}
     best = max(ta, key=lambda i: ta[i])
     above = sum(value > 97 for value in test.values())
     general = {model: general_mean(scores[model]) for model in MODELS}
@@ -221,13 +218,21 @@ def criteria(scores: dict[str, Scores]) -> list[str]:
     rho = spearman(list(test.values()), list(surrogate.values()))
     rows: list[tuple[str, str, bool]] = [
         ("smallest gain in the own domain >= 25", f"{100 * min(gains.values()):.1f}", min(gains.values()) >= 0.25),
-        ("specialists at 80 or more >= 4", str(sum(v >= 0.8 for v in own.values())), sum(v >= 0.8 for v in own.values()) >= 4),
+        (
+            "specialists at 80 or more >= 4",
+            str(sum(v >= 0.8 for v in own.values())),
+            sum(v >= 0.8 for v in own.values()) >= 4,
+        ),
         ("soup, normalized, 40..85", f"{test['soup']:.1f}", 40 <= test["soup"] <= 85),
         ("configurations above 97 <= a quarter", f"{above} of {len(test)}", above <= len(test) / 4),
         ("optimum of task arithmetic inside 0.1..1.0", f"{best / 10} ({ta[best]:.1f})", 1 < best < 10),
         ("surrogate and test correlate (Spearman)", f"{rho:.3f}", rho > 0.7),
         ("base, general mean", f"{general['base']:.1f}", general["base"] > 80),
-        ("general points lost by specialists", f"{min(lost.values()):.1f} to {max(lost.values()):.1f}", max(lost.values()) > 5),
+        (
+            "general points lost by specialists",
+            f"{min(lost.values()):.1f} to {max(lost.values()):.1f}",
+            max(lost.values()) > 5,
+        ),
     ]
     lines = _head(["criterion", "measured", "met"])
     return lines + [_row([name, value, "yes" if met else "**no**"]) for name, value, met in rows]
@@ -242,13 +247,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=package)
     parser.add_argument("--bases", nargs="*", default=["mini-llama", "mini-gemma"])
     parser.add_argument("--cache", type=Path, help="keep scores in this file")
+    parser.add_argument("--coarse", action="store_true", help="20 merges instead of 41")
     options = parser.parse_args()
+    labels = ["soup", *COARSE] if options.coarse else list(CONFIGURATIONS)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     known = json.loads(options.cache.read_text()) if options.cache and options.cache.exists() else {}
     tasks = load_tasks(options.folder)
     for name in options.bases:
-        scores = known.get(name) or measure(options.folder, name, tasks)
+        scores = known.get(name) or measure(options.folder, name, tasks, labels)
         known[name] = scores
         if options.cache:
             options.cache.write_text(json.dumps(known))

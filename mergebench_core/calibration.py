@@ -41,6 +41,6 @@ class CalibrationReader:
     def _load(self, domain: str) -> list[dict[str, str]]:
         if domain not in self._rows:
             path = self._track.calibration_folder / f"{domain}.jsonl"
-            lines = path.read_text(encoding="utf-8").splitlines()
-            self._rows[domain] = [json.loads(line) for line in lines]
+            lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 within a text
+            self._rows[domain] = [json.loads(line) for line in lines if line]
         return self._rows[domain]

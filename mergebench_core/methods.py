@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
@@ -90,6 +91,10 @@ class MethodInfo:
                 raise PluginError(f"MethodInfo.{label} has {unknown}: allowed are {', '.join(allowed)}")
 
 
+def _is_plain(value: object) -> bool:
+    return isfinite(value) if isinstance(value, float) else isinstance(value, bool | int | str)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step of a search: every combination of `parameters` is scored, the best one feeds the next stage."""
@@ -104,6 +109,9 @@ class Stage:
         values = {name: tuple(given) for name, given in self.parameters.items()}
         if empty := [name for name, given in values.items() if not given]:
             raise PluginError(f"a stage of the search space gives no value for {', '.join(empty)}")
+        for name, given in [*values.items(), *((name, (value,)) for name, value in self.candidate.items())]:
+            if wrong := [value for value in given if not _is_plain(value)]:
+                raise PluginError(f"a stage gives {wrong[0]!r} for {name}; give numbers, strings or booleans")
         object.__setattr__(self, "parameters", values)
 
     def configurations(self) -> list[dict[str, Hyperparameter]]:
@@ -130,11 +138,12 @@ class SearchSpace:
 
     def cost(self, num_domains: int) -> float:
         """Return the validations it takes; a stage on one of five domains costs a fifth for each candidate."""
-        return sum(
-            len(stage.configurations()) * len(stage.domains or range(num_domains)) / num_domains
+        num_domain_validations = sum(
+            len(stage.configurations()) * len(stage.domains or range(num_domains))
             for stage in self.stages
             if len(stage.configurations()) > 1
         )
+        return num_domain_validations / num_domains
 
 
 def grid(**parameters: Iterable[Hyperparameter]) -> SearchSpace:
@@ -326,6 +335,12 @@ def check_method(method: MergingMethod) -> None:
         raise PluginError(f"method '{method.info.name}' {problem}")
 
 
+def _values_of(method: MergingMethod) -> list[Hyperparameter]:
+    """Return every value of the hyper-parameter that scales the update."""
+    steps = method.search_space.stages
+    return [value for stage in steps for value in stage.parameters.get(method.linear_in or "", ())]
+
+
 def _contract_problems(method: MergingMethod) -> Iterator[str]:
     if not isinstance(method.search_space, SearchSpace):
         yield "has a search_space that is no SearchSpace; make it with grid(...) or stages(...)"
@@ -340,6 +355,8 @@ def _contract_problems(method: MergingMethod) -> Iterator[str]:
         yield f"is linear_in '{method.linear_in}', which its search_space does not name; known: {parameters}"
     if method.linear_in is not None and (wanted == "merge" or overrides(method, "merge_tensor")):
         yield "overrides merge or merge_tensor and so cannot be linear; remove linear_in"
+    if wrong := [value for value in _values_of(method) if isinstance(value, bool | str)]:
+        yield f"is linear_in '{method.linear_in}', whose value {wrong[0]!r} is no number"
     if unknown := sorted(set(method.prepare_uses) - set(parameters)):
         yield f"has prepare_uses {unknown}, which its search_space does not name; known: {parameters}"
     if method.linear_in in method.prepare_uses:

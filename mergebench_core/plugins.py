@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -79,10 +80,7 @@ def installed_sources() -> list[PluginSource]:
 
 def _entry_point_source(point: EntryPoint) -> PluginSource:
     distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-    try:
-        spec = importlib.util.find_spec(point.module)
-    except ImportError:
-        spec = None
+    spec = _find_module(point.module)
     if spec is None or spec.origin is None:
         raise PluginError(
             f"plugin '{point.name}' of {distribution} names module '{point.module}', which is not there; "
@@ -91,17 +89,31 @@ def _entry_point_source(point: EntryPoint) -> PluginSource:
     return PluginSource(name=point.name, module=point.module, path=Path(spec.origin), distribution=distribution)
 
 
+def _find_module(name: str) -> ModuleSpec | None:
+    """Find a module without importing the packages around it, as `importlib.util.find_spec` would."""
+    package, *parts = name.split(".")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
+
+
 def source_sha256(source: PluginSource) -> str:
     """Return the digest of a plugin's source: its file, or its whole package if the file imports from it."""
-    files = [source.path]
-    package = (source.module or "").split(".")[0]
-    if source.path.name == "__init__.py" or _imports_package(source.path, package):
-        root = source.path.parents[source.module.count(".") if source.module else 0]
-        root = root if source.path.name != "__init__.py" else source.path.parent
+    root, files = source.path.parent, [source.path]
+    module, is_package = source.module or "", source.path.name == "__init__.py"
+    depth = module.count(".") + is_package  # folders between the file and what holds the top package
+    if depth and (is_package or _imports_package(source.path, module.split(".")[0])):
+        root = source.path.parents[depth - 1]
         files = sorted(root.rglob("*.py"))
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.name}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

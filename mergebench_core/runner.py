@@ -56,7 +56,6 @@ def run_method(
     folder = JobFolder(home=bench.home, job_id=_job_id(bench, method, seed))
     if (record := folder.completed_record()) is not None:
         bench.progress(f"{description.name} on {bench.base.name}: done before, nothing to do")
-        append_record(bench.home, record)
         return record
     with folder.lock():
         check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)

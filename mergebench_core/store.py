@@ -88,7 +88,7 @@ def build(home: Path) -> BuildReport:
     """Rebuild index and copy from all records; a bad record is reported and left alone.
 
     Raises:
-        StoreError: the folder cannot be written, or another program has the index open.
+        StoreError: the folder cannot be written.
     """
     with _writing(home):
         report = _rebuild(home)
@@ -109,12 +109,16 @@ def open_snapshot(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(path, read_only=True, config=dict(LOCKED))
     except duckdb.Error as error:
-        raise StoreError(f"{path}: cannot be read ({_one_line(error)}); `mergebench db build` makes a new one") from None
+        raise StoreError(
+            f"{path}: cannot be read ({_one_line(error)}); `mergebench db build` makes a new one"
+        ) from None
     try:
         check_tables(connection)
     except duckdb.Error as error:
         connection.close()
-        raise StoreError(f"{path}: cannot be read ({_one_line(error)}); `mergebench db build` makes a new one") from None
+        raise StoreError(
+            f"{path}: cannot be read ({_one_line(error)}); `mergebench db build` makes a new one"
+        ) from None
     return connection
 
 
@@ -128,8 +132,8 @@ def open_board(home: Path) -> duckdb.DuckDBPyConnection:
     if path.is_file() and not _is_stale(home):
         try:
             return open_snapshot(path)
-        except StoreError as error:
-            _log.warning("%s", error)
+        except StoreError:
+            _log.warning("%s: damaged; it is rebuilt from the records, nothing is lost", path)
     try:
         for problem in build(home).problems:
             _log.warning("%s", problem)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mergebench_core.errors import BudgetError, InputError, RunError
+from mergebench_core.errors import BudgetError, InputError, RunError, unknown_name
 from mergebench_core.methods import Config, Hyperparameter, SearchSpace
 from mergebench_core.records import ConfigurationPart
 
@@ -84,8 +84,12 @@ def tune(space: SearchSpace, domains: tuple[str, ...], linear_in: str | None, sc
     after the other, so that their update is computed once.
 
     Raises:
+        InputError: a stage names a domain that there is not.
         RunError: every configuration of a stage failed.
     """
+    for stage in space.stages:
+        if unknown := sorted(set(stage.domains or ()) - set(domains)):
+            raise unknown_name("domain", unknown[0], domains, "a stage of the method's search space names it.")
     chosen: dict[str, Hyperparameter] = {}
     scored: list[ConfigurationPart] = []
     for number, stage in enumerate(space.stages):

@@ -19,9 +19,9 @@ from record_samples import (
     sample_record,
     task_parts,
 )
+from schema_page import render_schema
 
 from mergebench_core.records import RunRecord
-from mergebench_core.records_page import render_schema
 from mergebench_core.results import BoardRow, board_rows, row_for, to_dict
 from mergebench_core.tables import TABLES, create_tables, insert_record
 

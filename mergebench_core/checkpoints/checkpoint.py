@@ -73,6 +73,7 @@ class Checkpoint:
         import torch
 
         entry = self.entry(name)
+        assert 0 <= offset <= offset + numel <= entry.numel
         item = ITEM_BYTES[entry.dtype]
         values = torch.empty(numel, dtype=torch_dtype(entry.dtype))
         view = memoryview(values.view(torch.uint8).numpy().data) if numel else memoryview(b"")

@@ -98,7 +98,7 @@ def _entry(path: Path, name: str, value: Any, data_start: int) -> TensorEntry:
         dtype, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise _bad(path, f"tensor '{name}' is not described by dtype, shape and data_offsets") from None
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _bad(path, f"tensor '{name}' has dtype {dtype!r}, which is not supported")
     sizes = [*shape, start, end] if isinstance(shape, list) else [None]
     if not all(type(size) is int and 0 <= size < 2**62 for size in sizes):

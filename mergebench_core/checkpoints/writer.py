@@ -37,6 +37,8 @@ class CheckpointWriter:
         self._digest = WeightsDigest()
         self._files = {name: entry for shard in base.headers for name, entry in self._open(shard).items()}
         self._written = dict.fromkeys(base.names, 0)
+        for entry in base.entries.values():
+            self._digest.begin(entry)
 
     def _open(self, shard: str) -> dict[str, tuple[int, TensorEntry]]:
         header = self._base.headers[shard]

@@ -33,7 +33,9 @@ def print_table(
     table: Table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         is_last = index == len(columns) - 1
-        table.add_column(column, justify="right" if index in numbers else "left", no_wrap=not is_last)
+        table.add_column(
+            column, justify="right" if index in numbers else "left", no_wrap=not is_last, overflow="fold"
+        )
     for row in rows:
         table.add_row(*row)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)

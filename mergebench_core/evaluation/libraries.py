@@ -7,7 +7,7 @@ import os
 
 
 def settle_libraries() -> None:
-    """Keep transformers, datasets and lm-eval off the network and off the screen, unless the user said otherwise."""
+    """Keep transformers, datasets and lm-eval off network and screen, unless the user said otherwise."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

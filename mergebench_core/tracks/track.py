@@ -93,15 +93,11 @@ class Track:
             InputError: the track has no such base.
         """
         if name not in self.bases:
-            raise unknown_name(
-                "base", name, self.bases, f"`mergebench models --track {self.name}` lists them."
-            )
+            raise unknown_name("base", name, self.bases, f"`mergebench models --track {self.name}` lists them.")
         return self.bases[name]
 
     def tasks_for(self, *purposes: Purpose, domains: tuple[str, ...] | None = None) -> list[Task]:
         """Return the tasks of these purposes, in the track's order, if `domains` is given only of those."""
         return [
-            task
-            for task in self.tasks
-            if task.purpose in purposes and (domains is None or task.domain in domains)
+            task for task in self.tasks if task.purpose in purposes and (domains is None or task.domain in domains)
         ]

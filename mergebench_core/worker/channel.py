@@ -17,6 +17,10 @@ MAX_MESSAGE_BYTES = 1 << 20
 Message = dict[str, Any]
 
 
+class ConnectionLost(ProtocolError):
+    """The other side has gone."""
+
+
 class Channel:
     """One end of the connection."""
 
@@ -38,7 +42,7 @@ class Channel:
         try:
             self._connection.sendall(struct.pack(">I", len(data)) + data)
         except OSError:
-            raise ProtocolError("the other side of the worker's connection has gone") from None
+            raise ConnectionLost("the other side of the worker's connection has gone") from None
 
     def receive(self) -> Message:
         """Wait for the next message.
@@ -66,6 +70,6 @@ class Channel:
             except OSError:
                 part = b""
             if not part:
-                raise ProtocolError("the worker's connection was closed")
+                raise ConnectionLost("the worker's connection was closed")
             data += part
         return bytes(data)

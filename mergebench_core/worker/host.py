@@ -18,7 +18,7 @@ from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
 from mergebench_core.methods import Hyperparameter
 from mergebench_core.plugins import PluginSource
-from mergebench_core.worker.channel import Message
+from mergebench_core.worker.channel import ConnectionLost, Message
 from mergebench_core.worker.description import MethodDescription
 from mergebench_core.worker.launcher import WorkerProcess, start_worker
 
@@ -132,13 +132,13 @@ class MethodWorker:
     def _request(self, message: Message, assembly: Assembly | None = None) -> Any:
         try:
             self._worker.channel.send(message)
-            return self._converse(assembly)
+            return self._converse(message["request"], assembly)
         except ProtocolError as error:
-            if self._worker.process.poll() is not None or "connection" in str(error):
+            if self._worker.process.poll() is not None or isinstance(error, ConnectionLost):
                 raise MethodError(f"the worker {self._worker.ending()}; see {self._log_file}") from None
             raise MethodError(f"the worker broke the protocol: {error}") from None
 
-    def _converse(self, assembly: Assembly | None) -> Any:
+    def _converse(self, request: str, assembly: Assembly | None) -> Any:
         """Answer the worker until it has answered the request."""
         candidate: Assembly | None = None
         while True:
@@ -146,7 +146,7 @@ class MethodWorker:
             if "ok" in message:
                 return message["ok"]
             if "error" in message:
-                raise self._error(message["error"])
+                raise self._error(request, message["error"])
             if "chunk" in message:
                 self._take(message, candidate or assembly)
             elif message.get("ask") == "candidate":
@@ -200,11 +200,15 @@ class MethodWorker:
         self._worker.channel.send({"ok": None if hides_result else result})
         return result
 
-    def _error(self, error: Message) -> MergebenchError:
+    def _error(self, request: str, error: Any) -> MergebenchError:
+        """Return what the worker reports; once models are open it is the method's failure, which gets a record."""
+        if not isinstance(error, dict):
+            raise ProtocolError("an error is malformed")
         with self._log_file.open("a", encoding="utf-8") as log:
             log.write(str(error.get("traceback", "")))
         message = str(error.get("message", "failed without saying why"))
-        return PluginError(message) if error.get("is_input") else MethodError(message)
+        is_input = error.get("is_input") is True and request in ("load", "open")
+        return PluginError(message) if is_input else MethodError(message)
 
 
 def _slot(message: Message, item_bytes: int) -> int:

@@ -38,10 +38,8 @@ class WorkerProcess:
         return int(match.group(1)) * 1024 if match else None
 
     def stop(self) -> None:
-        """End the worker and everything in its process group."""
+        """End the worker and everything in its process group; it has nothing to save."""
         self.connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=2)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -55,8 +53,12 @@ class WorkerProcess:
             return "closed its connection but still runs"
         if code < 0:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return f"was ended by {signal.Signals(-code).name}{hint}"
+            return f"was ended by {_signal_name(-code)}{hint}"
         return f"ended with exit code {code}"
+
+
+def _signal_name(number: int) -> str:
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
 def start_worker(folder: Path, num_threads: int, log_file: Path) -> WorkerProcess:
@@ -64,7 +66,7 @@ def start_worker(folder: Path, num_threads: int, log_file: Path) -> WorkerProces
     folder.mkdir(parents=True, exist_ok=True)
     ours, theirs = socket.socketpair()
     descriptor = create_descriptor()
-    command = [sys.executable, "-I", "-m", "mergebench_core.worker", str(theirs.fileno()), str(descriptor)]
+    command = [sys.executable, "-I", "-B", "-m", "mergebench_core.worker", str(theirs.fileno()), str(descriptor)]
     with log_file.open("ab") as log:
         process = subprocess.Popen(
             command,

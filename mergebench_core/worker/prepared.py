@@ -36,7 +36,7 @@ def store_prepared(prepared: Prepared, folder: Path) -> Path:
     }
     if wrong := [name for name, tensor in flat.items() if not isinstance(tensor, torch.Tensor)]:
         raise PluginError(f"Prepared.tensors['{wrong[0]}'] is no tensor")
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(flat.items())}
+    flat = _separate({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(flat.items())})
     digest = hashlib.sha256(text.encode())
     for name, tensor in flat.items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -47,6 +47,17 @@ def store_prepared(prepared: Prepared, folder: Path) -> Path:
     if flat:
         save_file(flat, target / SINGLE)
     return target
+
+
+def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors, copies of those that share memory with an earlier one: files store no sharing."""
+    seen: set[int] = set()
+    separate: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
+    return separate
 
 
 class StoredPrepared:

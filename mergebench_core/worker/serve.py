@@ -25,6 +25,9 @@ from mergebench_core.worker.window import Window
 if TYPE_CHECKING:
     import torch
 
+MAX_ERROR_CHARACTERS = 2000
+"""An error may quote a whole tensor; the message must stay one that can be sent and read."""
+
 
 class Server:
     """Answers the host's requests, one at a time, until `close`."""
@@ -146,7 +149,7 @@ def _describe_error(error: Exception, methods: dict[str, LoadedMethod]) -> Messa
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) in files]
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
     is_ours = isinstance(error, MergebenchError)
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())[:MAX_ERROR_CHARACTERS] or type(error).__name__
     return {
         "is_input": is_ours and not frames,
         "message": (text if is_ours else f"{type(error).__name__}: {text}") + (f" ({place})" if place else ""),

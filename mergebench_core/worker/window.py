@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import tempfile
@@ -20,10 +21,13 @@ SLOT_BYTES = 4 * CHUNK_NUMEL
 def create_descriptor() -> int:
     """Return the descriptor of a new anonymous file of the window's size."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("mergebench-window")
-    else:  # macOS
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
+        descriptor = os.memfd_create("mergebench-window", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(descriptor, NUM_SLOTS * SLOT_BYTES)
+        # a worker that shortened it would end the host with SIGBUS
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return descriptor
+    with tempfile.TemporaryFile() as file:  # macOS
+        descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, NUM_SLOTS * SLOT_BYTES)
     return descriptor
 

@@ -1,0 +1,1 @@
+"""A package of merging methods, laid out as anybody's would be."""

@@ -1,0 +1,39 @@
+"""One worker for all tests that leave it alive, and random models on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from checkpoint_samples import SampleModels, random_models
+from worker_samples import Bench, SampleServices
+
+from mergebench_core.plugins import file_source, installed_sources
+from mergebench_core.worker.host import MethodWorker
+
+SAMPLE_PLUGIN = Path(__file__).parent / "sample_plugin.py"
+
+
+@pytest.fixture(scope="package")
+def models(tmp_path_factory) -> SampleModels:
+    """A bf16 base with three specialists."""
+    return random_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="package")
+def shared_bench(tmp_path_factory):
+    log_file = tmp_path_factory.mktemp("worker") / "worker.log"
+    with MethodWorker(num_threads=1, log_file=log_file) as worker:
+        yield Bench(worker, [*installed_sources(), file_source(SAMPLE_PLUGIN)], log_file)
+
+
+@pytest.fixture
+def services(models) -> SampleServices:
+    return SampleServices(models=models)
+
+
+@pytest.fixture
+def bench(shared_bench, services) -> Bench:
+    """The shared worker with services of this test's own; the test must leave it alive."""
+    shared_bench.worker.services = services
+    return shared_bench
