@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,18 +67,15 @@ class JobFolder:
         write_atomic(self.path / "record.json", record.to_json())
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the job; a killed holder lets go.
-
-        Raises:
-            StoreError: another process is at it.
-        """
+    def lock(self, progress: Callable[[str], None]) -> Iterator[None]:
+        """Hold the job, after waiting for another process that is at it; a killed holder lets go."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StoreError(f"job {self.job_id} is being run by another process; wait for it") from None
+                progress(f"waiting for another process that runs job {self.job_id}")
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def note(self, kind: str, key: str) -> dict[str, Any] | None:

@@ -62,7 +62,9 @@ def _score(
     kind: Literal["reference", "evaluation"],
     label: str,
 ) -> RunRecord:
-    with folder.lock():
+    with folder.lock(bench.progress):
+        if (done := folder.completed_record()) is not None:
+            return done
         digest = weights_sha256(checkpoint)
         if kind == "reference":
             check_compatible(bench.base_checkpoint, checkpoint, f"{label} of {bench.base.name}")

@@ -54,10 +54,10 @@ def run_method(
     check_cost(description.search_space, bench.track.max_validations, len(bench.track.domains), description.name)
     run_references(bench)
     folder = JobFolder(home=bench.home, job_id=_job_id(bench, method, seed))
-    if (record := folder.completed_record()) is not None:
-        bench.progress(f"{description.name} on {bench.base.name}: done before, nothing to do")
-        return record
-    with folder.lock():
+    with folder.lock(bench.progress):
+        if (record := folder.completed_record()) is not None:
+            bench.progress(f"{description.name} on {bench.base.name}: done before, nothing to do")
+            return record
         check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)
         assert bench.is_verified
         run = MethodRun(bench=bench, method=method, seed=seed, folder=folder, chunk_numel=chunk_numel)
@@ -115,7 +115,10 @@ class MethodRun:
             RunError: the method failed or went over budget.
         """
         with MethodWorker(
-            num_threads=self.bench.num_threads, log_file=self.folder.log_file, services=RunServices(self)
+            num_threads=self.bench.num_threads,
+            log_file=self.folder.log_file,
+            folder=self.folder.path / "work",
+            services=RunServices(self),
         ) as worker:
             self._open(worker)
             self._tune(worker)
@@ -199,7 +202,7 @@ class MethodRun:
 
     def _assembly(self, config: Mapping[str, Hyperparameter], sink: Sink, cache: UpdateCache | None) -> Assembly:
         linear_in = self.description.linear_in
-        coefficient = float(config[linear_in]) if linear_in else 1.0
+        coefficient = float(config.get(linear_in or "", 1.0))
         return Assembly(
             base=self.bench.base_checkpoint,
             entries=self.plan.merged,

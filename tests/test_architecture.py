@@ -40,7 +40,9 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def room(path: Path) -> str:
-    """Return the name of the room (module or package of the core) that a file belongs to."""
+    """Return the room (module or package of the core) that a file belongs to; a track's tasks run in lm-eval."""
+    if "tasks" in path.parts:
+        return "evaluation"
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 

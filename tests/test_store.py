@@ -102,8 +102,8 @@ def test_build_reports_bad_records_and_keeps_them(tmp_path: Path) -> None:
         (tmp_path / "runs" / "elsewhere" / "record.json", ONE.to_json()),
         (tmp_path / "runs" / ("0" * 16) / "record.json", ONE.to_json().replace('"seed": 1', '"seed": 1e400')),
     ]
-    huge = RunRecord.model_validate(sample_document(seed=10**30))
-    bad.append((save(tmp_path, huge), huge.to_json()))
+    large = RunRecord.model_validate(sample_document(seed=12345))
+    bad.append((save(tmp_path, large), large.to_json().replace('"seed": 12345', f'"seed": {10**30}')))
     for path, text in bad:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from checkpoint_samples import SampleModels
+from checkpoint_samples import DOMAINS, SampleModels
 
 from mergebench_core.checkpoints.assembly import Assembly, Sink
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
@@ -45,9 +46,9 @@ class SampleServices:
         return [{"prompt": f"{domain} {i}", "completion": ""} for i in range(start, min(start + count, 100))]
 
     def candidate(self, domains: list[str] | None) -> Assembly:
-        if domains is None or "safety" in domains:
+        if "safety" in (domains or ()):
             raise PluginError("there is no domain safety")
-        self.asked.append(tuple(domains))
+        self.asked.append(tuple(domains or DOMAINS))
         self.candidates.append(DictSink())
         return assembly_for(self.models, frozenset({"embedding", "head"}), self.candidates[-1], None)
 
@@ -66,6 +67,14 @@ class Bench:
         self.worker = worker
         self.log_file = log_file
         self.methods: dict[str, MethodDescription] = {found.name: found for found in worker.load(sources)}
+
+    @classmethod
+    @contextmanager
+    def started(cls, folder: Path, sources: list[PluginSource], services: SampleServices | None = None):
+        """Start a worker that loads the plugins, and end it with the block."""
+        log_file = folder / "worker.log"
+        with MethodWorker(num_threads=1, log_file=log_file, services=services) as worker:
+            yield cls(worker, sources, log_file)
 
     def open(
         self, models: SampleModels, method: str, *, seed=0, num_threads=1, chunk_numel=CHUNK_NUMEL, domains=None

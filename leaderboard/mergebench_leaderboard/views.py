@@ -64,7 +64,7 @@ def method_name(row: BoardRow, rows: Sequence[BoardRow]) -> str:
 def headers(domains: Sequence[str]) -> list[str]:
     """Return the column titles of the main table."""
     shown = [domain.capitalize() for domain in domains]
-    costs = ["Algorithm s", "Validation s", "Validations", "Peak MiB"]
+    costs = ["Algorithm (s)", "Validation (s)", "Validations", "Peak MiB"]
     return ["#", "Method", "Base", "Headline", *shown, "General", *costs]
 
 
@@ -175,7 +175,7 @@ def notes(rows: Sequence[BoardRow], is_raw: bool) -> str:
         "Scores in percent. **Headline**: mean over the domains, relative to the specialists. "
         f"**Domains**: {domains}. **General**: {general}. Bold: best merge of a base. "
         "Ranks follow the headline; standard errors are not shown yet. Sort by a column from its menu.",
-        "**Algorithm s**: preparing and merging the winning configuration. **Validation s**: everything else "
+        "**Algorithm (s)**: preparing and merging the winning configuration. **Validation (s)**: everything else "
         "spent on choosing it. **Validations**: full passes over the surrogate tasks that it used. "
         "**Peak MiB**: resident memory of the method's process.",
     ]

@@ -72,10 +72,14 @@ class Job:
 class MethodWorker:
     """A worker process with one conversation. Use it as a context manager: it never outlives the block."""
 
-    def __init__(self, *, num_threads: int, log_file: Path, services: Services | None = None) -> None:
+    def __init__(
+        self, *, num_threads: int, log_file: Path, folder: Path | None = None, services: Services | None = None
+    ) -> None:
+        """Start the worker in `folder`, by default a temporary one; it is emptied first and removed at the end."""
         self.services: Services = services or NoServices()
         self._log_file = log_file
-        self._folder = Path(tempfile.mkdtemp(prefix="mergebench-worker-"))
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="mergebench-worker-"))
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._worker: WorkerProcess = start_worker(self._folder, num_threads, log_file)
 
     def __enter__(self) -> MethodWorker:

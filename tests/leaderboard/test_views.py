@@ -38,7 +38,7 @@ def test_numbers_as_shown() -> None:
     assert table_of(rows_of(TIES, *reference_records()))[0] == {
         "#": "1", "Method": "Ties", "Base": "mini-llama", "Headline": "70.0",
         "Instruction": "75.0", "Math": "50.0", "Multilingual": "75.0", "Coding": "75.0", "Safety": "75.0",
-        "General": "50.0", "Algorithm s": "1.00", "Validation s": "12", "Validations": "2", "Peak MiB": "300",
+        "General": "50.0", "Algorithm (s)": "1.00", "Validation (s)": "12", "Validations": "2", "Peak MiB": "300",
     }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_missing_values_are_dashes_and_sort_as_nothing() -> None:
     table = views.main_table(rows, {}, queries.domains(rows), False, rows)
     assert table["data"][0][3] is None
     reference = table_of(rows_of(*reference_records()))[0]
-    assert [reference[name] for name in ("#", "Algorithm s", "Validations", "Peak MiB")] == ["", "–", "–", "–"]
+    assert [reference[name] for name in ("#", "Algorithm (s)", "Validations", "Peak MiB")] == ["", "–", "–", "–"]
 
 
 @pytest.mark.parametrize(

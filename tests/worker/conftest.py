@@ -9,9 +9,8 @@ from checkpoint_samples import SampleModels, random_models
 from worker_samples import Bench, SampleServices
 
 from mergebench_core.plugins import file_source, installed_sources
-from mergebench_core.worker.host import MethodWorker
 
-SAMPLE_PLUGIN = Path(__file__).parent / "sample_plugin.py"
+PLUGIN = Path(__file__).parent / "sample_plugin.py"
 
 
 @pytest.fixture(scope="package")
@@ -22,9 +21,8 @@ def models(tmp_path_factory) -> SampleModels:
 
 @pytest.fixture(scope="package")
 def shared_bench(tmp_path_factory):
-    log_file = tmp_path_factory.mktemp("worker") / "worker.log"
-    with MethodWorker(num_threads=1, log_file=log_file) as worker:
-        yield Bench(worker, [*installed_sources(), file_source(SAMPLE_PLUGIN)], log_file)
+    with Bench.started(tmp_path_factory.mktemp("worker"), [*installed_sources(), file_source(PLUGIN)]) as bench:
+        yield bench
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import torch
 
@@ -156,7 +157,14 @@ class Raises(MergingMethod):
     info = info("raises")
 
     def update(self, tensor, config, prepared):
-        raise ValueError("something\nis wrong with " + tensor.name + "x" * 3_000_000)
+        raise ValueError("something\nis wrong with " + tensor.name)
+
+
+class Verbose(MergingMethod):
+    info = info("verbose")
+
+    def update(self, tensor, config, prepared):
+        raise RuntimeError("x" * 3_000_000)
 
 
 class WrongShape(MergingMethod):
@@ -229,7 +237,7 @@ class Prints(MergingMethod):
     info = info("prints")
 
     def update(self, tensor, config, prepared):
-        print("printed by a method")
+        print("printed by a method")  # noqa: T201
         os.write(1, b"written by a method\n")
         return torch.zeros_like(tensor.base)
 
@@ -240,7 +248,7 @@ class Alien(MergingMethod):
     info = info("alien")
 
     def prepare(self, context, config):
-        context.log(f"{sorted(os.environ)} {os.getcwd() == os.environ['HOME']} {torch.get_num_threads()}")
+        context.log(f"{sorted(os.environ)} {str(Path.cwd()) == os.environ['HOME']} {torch.get_num_threads()}")
         return Prepared()
 
     def update(self, tensor, config, prepared):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,15 @@ from checkpoint_samples import random_models
 from worker_samples import Bench, DictSink, SampleServices
 
 from mergebench_core.checkpoints.assembly import NonFiniteMerge
-from mergebench_core.errors import BudgetError, CheckpointError, MergebenchError, MethodError, PluginError, ProtocolError, RunError
+from mergebench_core.errors import (
+    BudgetError,
+    CheckpointError,
+    MergebenchError,
+    MethodError,
+    PluginError,
+    RunError,
+)
 from mergebench_core.plugins import file_source
-from mergebench_core.worker.host import MethodWorker
 
 PLUGIN = Path(__file__).parent / "sample_plugin.py"
 
@@ -22,12 +29,16 @@ def line_of(text: str) -> int:
     return number
 
 
+def prepare_and_merge(bench, models, method: str, config) -> None:
+    bench.worker.prepare(config)
+    bench.worker.merge(config, bench.assembly(models, method, config, DictSink()))
+
+
 def failure(bench, models, method: str, config=None) -> MergebenchError:
     """Return the error with which a merge fails."""
+    bench.open(models, method)
     with pytest.raises(RunError) as error:
-        bench.open(models, method)
-        bench.worker.prepare(config or {})
-        bench.worker.merge(config or {}, bench.assembly(models, method, config or {}, DictSink()))
+        prepare_and_merge(bench, models, method, config or {})
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 2500
     return error.value
@@ -38,6 +49,12 @@ def test_exception_names_file_and_line_and_its_traceback_is_logged(bench, models
     assert str(error).startswith("ValueError: something is wrong with model.layers.0")
     assert str(error).endswith(f"({PLUGIN}, line {line_of('raise ValueError')})")
     assert "Traceback (most recent call last)" in bench.log_file.read_text()
+
+
+def test_very_long_message_is_cut(bench, models):
+    error = failure(bench, models, "verbose")
+    assert str(error).startswith("RuntimeError: xxx")
+    assert str(error).endswith(f"({PLUGIN}, line {line_of('raise RuntimeError')})")
 
 
 MESSAGES = {
@@ -107,12 +124,10 @@ def test_broken_checkpoint_is_named(bench, tmp_path):
 @pytest.fixture
 def own_bench(tmp_path, models):
     """A worker that may be killed."""
-    log_file = tmp_path / "worker.log"
-    services = SampleServices(models=models, budget=10)
-    with MethodWorker(num_threads=1, log_file=log_file, services=services) as worker:
-        yield Bench(worker, [file_source(PLUGIN)], log_file)
-    assert worker._worker.process.poll() is not None
-    assert not worker._folder.exists()
+    with Bench.started(tmp_path, [file_source(PLUGIN)], SampleServices(models=models, budget=10)) as bench:
+        yield bench
+    assert bench.worker._worker.process.poll() is not None
+    assert not bench.worker._folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -125,15 +140,13 @@ def own_bench(tmp_path, models):
 def test_worker_that_dies(own_bench, models, method, message):
     error = failure(own_bench, models, method)
     assert isinstance(error, MethodError)
-    import re
-
     assert re.match(message, str(error))
     with pytest.raises(MethodError, match="the worker"):
         own_bench.worker.prepare({})
 
 
-def test_budget_and_protocol_end_the_conversation(own_bench, models):
-    """What the host cannot let pass ends the run, whatever the method makes of it."""
+def test_tensor_that_the_policy_leaves_out(own_bench, models):
+    """The host cannot let that pass: it ends the conversation."""
     assert MESSAGES["head_too"] in str(failure(own_bench, models, "head_too"))
 
 
@@ -141,4 +154,3 @@ def test_used_up_budget_is_the_hosts_word(own_bench, models):
     own_bench.open(models, "reader")
     with pytest.raises(BudgetError, match="no more samples"):
         own_bench.worker.prepare({"num_samples": 60})
-    assert not isinstance(BudgetError("x"), ProtocolError)

@@ -32,10 +32,7 @@ def test_equals_the_generator_read_from_its_beginning():
 def test_pinned_values():
     """Another numpy or another key must not change results in silence."""
     found = (uniform(key_of(7, "math", "w"), 15, 4) * 65536).int().tolist()
-    assert found == PINNED
-
-
-PINNED = [0, 0, 0, 0]
+    assert found == [44566, 26875, 47374, 43324]
 
 
 def test_range_mean_and_steps():
@@ -50,7 +47,9 @@ def test_range_mean_and_steps():
     assert torch.allclose(counts, torch.full((4,), 0.25), atol=0.01)
 
 
-@pytest.mark.parametrize("other", [(1, "math", "w"), (0, "coding", "w"), (0, "math", "v"), (0, "math"), ("0", "mathw")])
+@pytest.mark.parametrize(
+    "other", [(1, "math", "w"), (0, "coding", "w"), (0, "math", "v"), (0, "math"), ("0", "mathw")]
+)
 def test_keys_separate_streams(other):
     first, second = uniform(key_of(0, "math", "w"), 0, 4000), uniform(key_of(*other), 0, 4000)
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.08

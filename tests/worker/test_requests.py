@@ -36,7 +36,9 @@ def test_opening_again_forgets_what_was_prepared(bench, services, models):
     assert len(services.logged) == 2
 
 
-@pytest.mark.parametrize(("num_samples", "asked"), [(60, [(0, 50), (50, 10)]), (1, [(0, 1)]), (200, [(0, 50), (50, 50), (100, 50)])])
+@pytest.mark.parametrize(
+    ("num_samples", "asked"), [(60, [(0, 50), (50, 10)]), (1, [(0, 1)]), (200, [(0, 50), (50, 50), (100, 50)])]
+)
 def test_samples_come_in_portions_until_there_are_no_more(bench, services, models, num_samples, asked):
     bench.open(models, "reader")
     bench.worker.prepare({"num_samples": num_samples})
@@ -57,8 +59,12 @@ def test_own_search_validates_candidates(bench, services, models, tmp_path):
 @pytest.mark.parametrize(
     ("method", "config", "message"),
     [
-        ("undeclared_reader", {"num_samples": 2}, "reads calibration samples without declaring it; add needs={\"calibration\"}"),
-        ("undeclared_searcher", {}, "asks for validation scores without declaring it; add needs={\"validation\"}"),
+        (
+            "undeclared_reader",
+            {"num_samples": 2},
+            'reads calibration samples without declaring it; add needs={"calibration"}',
+        ),
+        ("undeclared_searcher", {}, 'asks for validation scores without declaring it; add needs={"validation"}'),
     ],
 )
 def test_undeclared_need_is_refused_and_the_host_never_asked(bench, services, models, method, config, message):

@@ -1,0 +1,102 @@
+"""Laws that every bundled method keeps, through a real worker."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from checkpoint_samples import DOMAINS, NORM, random_models, random_tensors, write_models
+from worker_samples import SampleServices
+
+from mergebench_core.checkpoints.checkpoint import Checkpoint
+from mergebench_core.checkpoints.digest import weights_sha256
+from mergebench_core.checkpoints.policy import merge_plan
+from mergebench_core.plugins import installed_sources
+
+BUNDLED = [source.name for source in installed_sources() if source.distribution.startswith("mergebench ")]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return random_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(params=BUNDLED)
+def method(request, bench, models):
+    """Each method of each bundled plugin: its description."""
+    bench.worker.services = SampleServices(models=models)
+    path = next(str(source.path) for source in installed_sources() if source.name == request.param)
+    (found,) = (found for found in bench.methods.values() if found.plugin_path == path)
+    return found
+
+
+def middle_config(method) -> dict:
+    """Return the configuration in the middle of the search space."""
+    config = {}
+    for stage in method.search_space.stages:
+        configurations = stage.configurations()
+        config |= configurations[len(configurations) // 2]
+    return config
+
+
+def file_bytes(models) -> dict[str, str]:
+    folders = [models.base.path, *(model.path for model in models.specialists.values())]
+    files = [path for folder in folders for path in sorted(folder.iterdir())]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_there_are_bundled_methods():
+    assert {"model_soup", "task_arithmetic", "ties"} <= set(BUNDLED)
+
+
+def test_output_has_the_bases_form_and_inputs_stay(bench, models, method, tmp_path):
+    before = file_bytes(models)
+    bench.merge(models, method.name, middle_config(method), tmp_path / "out")
+    merged = Checkpoint(tmp_path / "out")
+    assert merged.entries == models.base.entries
+    assert file_bytes(models) == before
+    assert weights_sha256(merged) != weights_sha256(models.base)
+    for entry in merge_plan(models.base, method.base_roles).left_out:
+        assert torch.equal(merged.tensor(entry.name), models.base.tensor(entry.name))
+
+
+def test_same_seed_same_bytes(bench, models, method, tmp_path):
+    config = middle_config(method)
+    digests = [
+        bench.merge(models, method.name, config, tmp_path / str(number), seed=seed)
+        for number, seed in enumerate((1, 1, 2))
+    ]
+    assert digests[0] == digests[1]
+    assert (digests[0] == digests[2]) is not method.is_stochastic
+
+
+def test_order_of_specialists_and_shards_do_not_matter(bench, models, method, tmp_path):
+    if method.determinism != "exact":
+        pytest.skip("promised by exact methods only")
+    config = middle_config(method)
+    sharded = random_models(tmp_path / "sharded", num_shards=3)
+    digests = {
+        bench.merge(models, method.name, config, tmp_path / "a"),
+        bench.merge(models, method.name, config, tmp_path / "b", domains=reversed(DOMAINS)),
+        bench.merge(sharded, method.name, config, tmp_path / "c", domains=reversed(DOMAINS), chunk_numel=5),
+    }
+    assert len(digests) == 1
+
+
+def test_specialists_that_are_the_base_change_nothing(bench, models, method, tmp_path):
+    tensors = random_tensors(0)
+    same = write_models(tmp_path, tensors, dict.fromkeys(DOMAINS, tensors))
+    bench.worker.services = SampleServices(models=same)
+    assert bench.merge(same, method.name, middle_config(method), tmp_path / "out") == weights_sha256(same.base)
+
+
+def test_identical_specialists_merge_to_themselves(bench, tmp_path):
+    """Promised by Model Soup. The base stays where the policy says so."""
+    specialist = random_tensors(1)
+    same = write_models(tmp_path, random_tensors(0), dict.fromkeys(DOMAINS, specialist))
+    bench.merge(same, "model_soup", {}, tmp_path / "out")
+    merged = Checkpoint(tmp_path / "out")
+    for entry in merge_plan(same.base, bench.methods["model_soup"].base_roles).merged:
+        assert torch.equal(merged.tensor(entry.name), specialist[entry.name])
+    assert not torch.equal(merged.tensor(NORM), same.base.tensor(NORM))
