@@ -14,7 +14,7 @@ from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL, Checkpoint
 from mergebench_core.checkpoints.policy import MergePlan, check_specialists, merge_plan
 from mergebench_core.checkpoints.writer import CheckpointWriter
 from mergebench_core.environment import environment
-from mergebench_core.errors import BudgetError, PluginError, RunError
+from mergebench_core.errors import BudgetError, RunError
 from mergebench_core.jobs import JobFolder, configuration_key, job_id
 from mergebench_core.methods import Hyperparameter
 from mergebench_core.records import (
@@ -26,6 +26,7 @@ from mergebench_core.records import (
     TrackPart,
 )
 from mergebench_core.reference import run_references
+from mergebench_core.services import RunServices
 from mergebench_core.store import append_record
 from mergebench_core.tuning import Candidate, Tuned, ValidationMeter, check_cost, reuse_key, tune, validation_score
 from mergebench_core.workbench import Workbench
@@ -103,6 +104,13 @@ class MethodRun:
         self.meter = ValidationMeter(self.bench.track.max_validations, len(self.bench.track.domains))
         self.reader = CalibrationReader(self.bench.track)
         self.cache = UpdateCache(UPDATE_CACHE_BYTES)
+        self.services = RunServices(
+            bench=self.bench,
+            description=self.description,
+            plan=self.plan,
+            reader=self.reader,
+            meter=self.meter,
+        )
 
     @property
     def description(self) -> MethodDescription:
@@ -118,7 +126,7 @@ class MethodRun:
             num_threads=self.bench.num_threads,
             log_file=self.folder.log_file,
             folder=self.folder.path / "work",
-            services=RunServices(self),
+            services=self.services,
         ) as worker:
             self._open(worker)
             self._tune(worker)
@@ -217,27 +225,32 @@ class MethodRun:
         return note if is_valid else None
 
     def _merge_winner(self, worker: MethodWorker) -> dict[str, Any]:
-        """Prepare and merge the winner alone, without caches, timed, into its file."""
+        """Prepare and merge the winner alone, without caches, timed, into its file.
+
+        What a method that searches by itself spends on being scored meanwhile is validation runtime.
+        """
         config = self.tuned.config
         self.bench.progress(f"{self.description.name} on {self.bench.base.name}: merging {_config_text(config)}")
         writer = CheckpointWriter(self.bench.base_checkpoint, self.folder.weights)
         try:
+            before_s = self.services.validation_s
             started = time.perf_counter()
             worker.prepare(config, is_fresh=True)
-            prepared = time.perf_counter()
+            prepared, while_preparing_s = time.perf_counter(), self.services.validation_s - before_s
             worker.merge(config, self._assembly(config, writer, None))
             for entry in self.plan.left_out:
                 writer.copy_from_base(entry)
             digest = writer.finish()
-            merged = time.perf_counter()
+            merged, validation_s = time.perf_counter(), self.services.validation_s - before_s
         except BaseException:
             writer.abort()
             raise
         note = {
             "config": config,
             "weights_sha256": digest,
-            "prepare_s": prepared - started,
-            "merge_s": merged - prepared,
+            "prepare_s": prepared - started - while_preparing_s,
+            "merge_s": merged - prepared - (validation_s - while_preparing_s),
+            "validation_s": validation_s,
             "worker_peak_rss_bytes": worker.peak_rss_bytes(),
         }
         self.folder.write_note(".", "merge", note)
@@ -282,51 +295,10 @@ class MethodRun:
             prepare_s=prepare_s,
             merge_s=merge_s,
             algorithm_runtime_s=None if prepare_s is None or merge_s is None else prepare_s + merge_s,
-            validation_runtime_s=sum(part.runtime_s for part in self.scored),
+            validation_runtime_s=sum(part.runtime_s for part in self.scored)
+            + self.merge_note.get("validation_s", 0.0),
             evaluation_runtime_s=self.evaluation_runtime_s,
         )
-
-
-class RunServices:
-    """What a run's worker may ask for, within what the method declared and the track allows."""
-
-    def __init__(self, run: MethodRun) -> None:
-        self._run = run
-        self._domains: tuple[str, ...] = ()
-
-    def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
-        """Return calibration samples; see `CalibrationReader.samples`."""
-        self._require("calibration")
-        return self._run.reader.samples(domain, start, count)
-
-    def candidate(self, domains: list[str] | None) -> Assembly:
-        """Take a candidate's final tensors into the resident model; see `Context.validate`."""
-        self._require("validation")
-        known = self._run.bench.track.domains
-        if domains is not None and (not domains or set(domains) - set(known)):
-            raise PluginError(f"validate names domains {domains}; the track has {', '.join(known)}")
-        self._domains = tuple(domain for domain in known if domains is None or domain in domains)
-        self._run.meter.charge(self._domains)
-        bench = self._run.bench
-        for entry in self._run.plan.left_out:
-            bench.resident.copy(bench.base_checkpoint, entry)
-        return Assembly(
-            base=bench.base_checkpoint, entries=self._run.plan.merged, sink=bench.resident, coefficient=None
-        )
-
-    def validate(self) -> dict[str, float]:
-        """Score that candidate: mean per domain, three decimals."""
-        scores = self._run.bench.surrogate_scores(self._domains)
-        return {domain: round(score, 3) for domain, score in scores.items()}
-
-    def log(self, message: str) -> None:
-        """Show the message with the method's name."""
-        self._run.bench.progress(f"{self._run.description.name}: {' '.join(message.split())}")
-
-    def _require(self, need: str) -> None:
-        description = self._run.description
-        if need not in description.needs:
-            raise PluginError(f"method '{description.name}' does not declare needs={{'{need}'}}")
 
 
 def _method_part(method: CatalogMethod) -> MethodPart:

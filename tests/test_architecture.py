@@ -19,7 +19,7 @@ LAYERS = [
     {"tracks", "checkpoints", "tables"},
     {"calibration", "evaluation", "environment", "store", "results", "worker", "jobs"},
     {"tuning", "workbench"},
-    {"reference"},
+    {"reference", "services"},
     {"runner"},
     {"api", "executors", "doctor"},
     {"demo"},

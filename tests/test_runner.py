@@ -307,3 +307,48 @@ def test_record_holds_no_derived_number(bench, catalog):
     document = json.loads(record.to_json())
     assert next(iter(document)) == "schema_version"
     assert not {"headline", "normalized", "generalization"} & set(document)
+
+
+SEARCHING = """
+import torch
+from mergebench_core import MergingMethod, MethodInfo, hookimpl
+
+class Searching(MergingMethod):
+    info = MethodInfo(
+        name="searching", title="Searching", paper_url="", needs={"validation"}, depth="model",
+        determinism="tolerance",
+    )
+
+    def merge(self, context, config):
+        def candidate(weight):
+            for chunk_name in context.base.names:
+                if "embed" in chunk_name or "lm_head" in chunk_name:
+                    continue
+                base = context.base.tensor(chunk_name)
+                yield chunk_name, base + weight * sum(s.tensor(chunk_name) - base for s in context.specialists)
+
+        everywhere = context.validate(candidate(0.1), None)
+        assert set(everywhere) == set(context.specialists.domains)
+        assert all(round(score, 3) == score for score in everywhere.values())
+        context.log(f"math alone: {context.validate(candidate(0.2), ['math'])}")
+        yield from candidate(0.3)
+
+@hookimpl
+def mergebench_register_methods(register):
+    register(Searching())
+"""
+
+
+def test_method_that_searches_by_itself_is_metered(bench, tmp_path, lines):
+    import torch
+
+    path = tmp_path / "searching.py"
+    path.write_text(SEARCHING)
+    record = run_method(bench, find_method(load_catalog(path), "searching"))
+    assert record.meters.validations == pytest.approx(1.2)
+    assert record.runtime.validation_runtime_s > 0
+    assert any(line.startswith("searching: math alone: {'math': ") for line in lines)
+    merged = Checkpoint(bench.home / "runs" / record.job_id / "weights")
+    base = bench.base_checkpoint.tensor(NORM)
+    expected = base + 0.3 * sum(s.tensor(NORM) - base for _, s in sorted(bench.specialists.items()))
+    assert torch.equal(merged.tensor(NORM), expected)

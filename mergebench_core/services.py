@@ -1,0 +1,62 @@
+"""What a run's worker may ask for, within what the method declared and the track allows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from mergebench_core.calibration import CalibrationReader
+from mergebench_core.checkpoints.assembly import Assembly
+from mergebench_core.checkpoints.policy import MergePlan
+from mergebench_core.errors import PluginError
+from mergebench_core.tuning import ValidationMeter
+from mergebench_core.workbench import Workbench
+from mergebench_core.worker.description import MethodDescription
+
+
+@dataclass(kw_only=True)
+class RunServices:
+    """Answers a worker's requests and meters them."""
+
+    bench: Workbench
+    description: MethodDescription
+    plan: MergePlan
+    reader: CalibrationReader
+    meter: ValidationMeter
+    domains: tuple[str, ...] = ()
+    """Where the candidate handed over last is to be validated."""
+    validation_s: float = 0.0
+    """Time spent on scoring candidates so far."""
+
+    def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
+        """Return calibration samples; see `CalibrationReader.samples`."""
+        self._require("calibration")
+        return self.reader.samples(domain, start, count)
+
+    def candidate(self, domains: list[str] | None) -> Assembly:
+        """Take a candidate's final tensors into the resident model; see `Context.validate`."""
+        self._require("validation")
+        known = self.bench.track.domains
+        if domains is not None and (not domains or set(domains) - set(known)):
+            raise PluginError(f"validate names domains {domains}; the track has {', '.join(known)}")
+        self.domains = tuple(domain for domain in known if domains is None or domain in domains)
+        self.meter.charge(self.domains)
+        base = self.bench.base_checkpoint
+        for entry in self.plan.left_out:
+            self.bench.resident.copy(base, entry)
+        return Assembly(base=base, entries=self.plan.merged, sink=self.bench.resident, coefficient=None)
+
+    def validate(self) -> dict[str, float]:
+        """Score that candidate: mean per domain, three decimals."""
+        started = time.perf_counter()
+        scores = self.bench.surrogate_scores(self.domains)
+        self.validation_s += time.perf_counter() - started
+        return {domain: round(score, 3) for domain, score in scores.items()}
+
+    def log(self, message: str) -> None:
+        """Show the message with the method's name."""
+        self.bench.progress(f"{self.description.name}: {' '.join(message.split())}")
+
+    def _require(self, need: str) -> None:
+        if need not in self.description.needs:
+            raise PluginError(f"method '{self.description.name}' does not declare needs={{'{need}'}}")
