@@ -116,24 +116,30 @@ class Checkpoint:
 
 
 def shard_names(path: Path) -> list[str]:
-    """Return the file names of a checkpoint's shards, in order.
+    """Return the file names of a checkpoint's shards, in order; a single file goes before an index.
 
     Raises:
         CheckpointError: the folder holds no safetensors checkpoint, or its index is broken.
     """
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the folder that holds {SINGLE}")
-    if (path / INDEX).is_file():
-        try:
-            weight_map = json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            names = sorted({str(name) for name in weight_map.values()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(f"{path / INDEX}: no index of shards; save the model again") from None
-        if bad := [name for name in names if "/" in name or name.startswith(".")]:
-            raise CheckpointError(f"{path / INDEX}: names a file outside the folder: {bad[0]}")
-        return names
     if (path / SINGLE).is_file():
         return [SINGLE]
+    if (path / INDEX).is_file():
+        return _indexed_names(path / INDEX)
     found = ", ".join(sorted(file.name for file in path.iterdir() if file.suffix in (".bin", ".pt", ".pth"))[:3])
     hint = f" (found {found}; convert them, only safetensors are read)" if found else ""
     raise CheckpointError(f"{path}: neither {SINGLE} nor {INDEX} there{hint}")
+
+
+def _indexed_names(index: Path) -> list[str]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({str(name) for name in weight_map.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{index}: no index of shards; save the model again") from None
+    if not names:
+        raise CheckpointError(f"{index}: names no shard; save the model again")
+    if bad := [name for name in names if "/" in name or name.startswith(".")]:
+        raise CheckpointError(f"{index}: names a file outside the folder: {bad[0]}")
+    return names

@@ -34,7 +34,7 @@ def merge_plan(base: Checkpoint, base_roles: frozenset[Role]) -> MergePlan:
 def check_specialists(
     base: Checkpoint, specialists: Mapping[str, Checkpoint], base_roles: frozenset[Role]
 ) -> None:
-    """Check that every specialist fits the base where the policy merges, and holds only finite numbers there.
+    """Check that the base is finite, and that every specialist fits it and is finite where the policy merges.
 
     Tensors of `base_roles` may be missing, extra or of another shape: they stay the base's.
 
@@ -42,6 +42,7 @@ def check_specialists(
         CheckpointError: naming the specialist and the tensor.
     """
     plan = merge_plan(base, base_roles)
+    check_finite(base, list(base.names), f"base ({base.path})")
     for domain, specialist in specialists.items():
         where = f"specialist '{domain}' ({specialist.path})"
         for entry in plan.merged:

@@ -78,8 +78,9 @@ class MethodWorker:
         """Start the worker in `folder`, by default a temporary one; it is emptied first and removed at the end."""
         self.services: Services = services or NoServices()
         self._log_file = log_file
-        self._folder = folder or Path(tempfile.mkdtemp(prefix="mergebench-worker-"))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="mergebench-worker-"))  # nobody else may read it
         self._worker: WorkerProcess = start_worker(self._folder, num_threads, log_file)
 
     def __enter__(self) -> MethodWorker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ LANES_PER_BLOCK = 16
 
 def key_of(*parts: object) -> int:
     """Return a 128-bit key for a stream named by `parts`."""
-    return int.from_bytes(hashlib.sha256("|".join(map(str, parts)).encode()).digest()[:16], "little")
+    return int.from_bytes(
+        hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).digest()[:16], "little"
+    )
 
 
 def uniform(key: int, offset: int, numel: int) -> torch.Tensor:

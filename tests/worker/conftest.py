@@ -10,7 +10,7 @@ from worker_samples import Bench, SampleServices
 
 from mergebench_core.plugins import file_source, installed_sources
 
-PLUGIN = Path(__file__).parent / "sample_plugin.py"
+PLUGINS = [Path(__file__).parent / name for name in ("sample_plugin.py", "failing_plugin.py")]
 
 
 @pytest.fixture(scope="package")
@@ -21,7 +21,8 @@ def models(tmp_path_factory) -> SampleModels:
 
 @pytest.fixture(scope="package")
 def shared_bench(tmp_path_factory):
-    with Bench.started(tmp_path_factory.mktemp("worker"), [*installed_sources(), file_source(PLUGIN)]) as bench:
+    sources = [*installed_sources(), *map(file_source, PLUGINS)]
+    with Bench.started(tmp_path_factory.mktemp("worker"), sources) as bench:
         yield bench
 
 

@@ -1,7 +1,6 @@
-"""Methods for tests of the worker: one for each thing a method may do or get wrong."""
+"""Methods for tests of the worker: one for each thing a method may do."""
 
 import os
-import signal
 from pathlib import Path
 
 import torch
@@ -103,13 +102,6 @@ class MaskedWhole(Masked):
     info = info("masked_whole", depth="tensor")
 
 
-class NoSuchLabel(MergingMethod):
-    info = info("no_such_label")
-
-    def update(self, tensor, config, prepared):
-        return prepared.tensor("mask")
-
-
 class Reader(MergingMethod):
     """Reads calibration samples and says so."""
 
@@ -153,86 +145,6 @@ class UndeclaredSearcher(Searcher):
     info = info("undeclared_searcher")
 
 
-class Raises(MergingMethod):
-    info = info("raises")
-
-    def update(self, tensor, config, prepared):
-        raise ValueError("something\nis wrong with " + tensor.name)
-
-
-class Verbose(MergingMethod):
-    info = info("verbose")
-
-    def update(self, tensor, config, prepared):
-        raise RuntimeError("x" * 3_000_000)
-
-
-class WrongShape(MergingMethod):
-    info = info("wrong_shape")
-
-    def update(self, tensor, config, prepared):
-        return tensor.base[:-1]
-
-
-class WrongDtype(MergingMethod):
-    info = info("wrong_dtype")
-
-    def update(self, tensor, config, prepared):
-        return tensor.base.double()
-
-
-class WrongFinalDtype(MergingMethod):
-    info = info("wrong_final_dtype")
-
-    def merge_tensor(self, tensor, config, prepared):
-        return tensor.base
-
-
-class NoTensor(MergingMethod):
-    info = info("no_tensor")
-
-    def update(self, tensor, config, prepared):
-        return 0
-
-
-class WrongPrepare(MergingMethod):
-    info = info("wrong_prepare")
-
-    def prepare(self, context, config):
-        return {"threshold": 1}
-
-    def update(self, tensor, config, prepared):
-        return tensor.base
-
-
-class OddPrepare(WrongPrepare):
-    info = info("odd_prepare")
-
-    def prepare(self, context, config):
-        return Prepared(data={"threshold": torch.ones(1)})
-
-
-class UnknownTensor(MergingMethod):
-    info = info("unknown_tensor", depth="model")
-
-    def merge(self, context, config):
-        yield "model.connection.weight", torch.ones(2)
-
-
-class HeadToo(MergingMethod):
-    info = info("head_too", depth="model")
-
-    def merge(self, context, config):
-        yield "lm_head.weight", context.base.tensor("lm_head.weight")
-
-
-class Half(MergingMethod):
-    info = info("half", depth="model")
-
-    def merge(self, context, config):
-        yield "model.norm.weight", context.base.tensor("model.norm.weight")
-
-
 class Prints(MergingMethod):
     info = info("prints")
 
@@ -253,20 +165,6 @@ class Alien(MergingMethod):
 
     def update(self, tensor, config, prepared):
         return torch.full_like(tensor.base, float("nan"))
-
-
-class Dies(MergingMethod):
-    info = info("dies")
-
-    def update(self, tensor, config, prepared):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Exits(MergingMethod):
-    info = info("exits")
-
-    def update(self, tensor, config, prepared):
-        raise SystemExit(7)
 
 
 METHODS = [

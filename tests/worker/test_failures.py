@@ -20,11 +20,11 @@ from mergebench_core.errors import (
 )
 from mergebench_core.plugins import file_source
 
-PLUGIN = Path(__file__).parent / "sample_plugin.py"
+PLUGIN = Path(__file__).parent / "failing_plugin.py"
 
 
 def line_of(text: str) -> int:
-    """Return the number of the line of the sample plugin that holds `text`."""
+    """Return the number of the line of the failing plugin that holds `text`."""
     (number,) = (n for n, line in enumerate(PLUGIN.read_text().splitlines(), 1) if text in line)
     return number
 
@@ -124,7 +124,7 @@ def test_broken_checkpoint_is_named(bench, tmp_path):
 @pytest.fixture
 def own_bench(tmp_path, models):
     """A worker that may be killed."""
-    with Bench.started(tmp_path, [file_source(PLUGIN)], SampleServices(models=models, budget=10)) as bench:
+    with Bench.started(tmp_path, [file_source(PLUGIN)], SampleServices(models=models)) as bench:
         yield bench
     assert bench.worker._worker.process.poll() is not None
     assert not bench.worker._folder.exists()
@@ -150,7 +150,10 @@ def test_tensor_that_the_policy_leaves_out(own_bench, models):
     assert MESSAGES["head_too"] in str(failure(own_bench, models, "head_too"))
 
 
-def test_used_up_budget_is_the_hosts_word(own_bench, models):
-    own_bench.open(models, "reader")
-    with pytest.raises(BudgetError, match="no more samples"):
-        own_bench.worker.prepare({"num_samples": 60})
+def test_used_up_budget_is_the_hosts_word(models, tmp_path):
+    """It ends the run, whatever the method makes of it."""
+    services = SampleServices(models=models, budget=10)
+    with Bench.started(tmp_path, [file_source(PLUGIN.with_name("sample_plugin.py"))], services) as bench:
+        bench.open(models, "reader")
+        with pytest.raises(BudgetError, match="no more samples"):
+            bench.worker.prepare({"num_samples": 60})

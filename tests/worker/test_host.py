@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -57,7 +58,7 @@ def services(models) -> SampleServices:
 def request_with(fake, services, tmp_path) -> Callable:
     """Make a request of the host while the worker answers with the given messages; return sink and answer."""
 
-    def run(*messages, request="merge", models=None):
+    def run(*messages, request="merge"):
         channel = Channel(fake.theirs)
 
         def play() -> None:
@@ -75,6 +76,8 @@ def request_with(fake, services, tmp_path) -> Callable:
                         fake.received.append(channel.receive())
                     except MergebenchError:
                         return
+            with contextlib.suppress(OSError):  # the host may have closed it already
+                fake.theirs.shutdown(socket.SHUT_WR)
 
         player = threading.Thread(target=play)
         player.start()
