@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
-from mergebench_core.evaluation.items import file_sha256, write_rows
+from mergebench_core.evaluation.items import write_rows
 from mergebench_core.jobs import JobFolder
 from mergebench_core.records import TaskPart
-from mergebench_core.tracks.digests import verify_files
+from mergebench_core.tracks.digests import file_digest, verify_files
 from mergebench_core.tracks.track import Task, Track, TrackBase
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Workbench:
             return None
         part = TaskPart.model_validate(note["part"])
         items = folder.path / part.items_file
-        return (part, note["runtime_s"]) if items.is_file() and file_sha256(items) == part.items_sha256 else None
+        return (part, note["runtime_s"]) if items.is_file() and file_digest(items) == part.items_sha256 else None
 
     def _score_task(self, folder: JobFolder, task: Task, digest: str) -> tuple[TaskPart, float]:
         started = time.perf_counter()

@@ -12,12 +12,13 @@ import pytest
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.errors import BudgetError, CheckpointError, InputError, MethodError
-from mergebench_core.evaluation.items import file_sha256, read_rows
+from mergebench_core.evaluation.items import read_rows
 from mergebench_core.evaluation.resident import ResidentModel
 from mergebench_core.records import read_record
 from mergebench_core.reference import run_references
 from mergebench_core.runner import run_method
 from mergebench_core.store import open_board
+from mergebench_core.tracks.digests import file_digest
 from mergebench_core.workbench import Workbench
 from mergebench_core.worker.catalog import find_method, load_catalog
 
@@ -100,7 +101,7 @@ def test_record_names_everything(bench, catalog):
     assert read_record(folder / "record.json") == record
     for name, part in record.tasks.items():
         rows = read_rows(folder / part.items_file)
-        assert file_sha256(folder / part.items_file) == part.items_sha256
+        assert file_digest(folder / part.items_file) == part.items_sha256
         assert sum(row.score for row in rows) / len(rows) == pytest.approx(part.score)
         assert rows[0].item_id == f"{name}-0"
         assert len(rows) == part.num_items

@@ -25,16 +25,16 @@ def print_json(document: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range = range(0)
 ) -> None:
-    """Print a table; the columns of `numbers` are aligned to the right, the last column may wrap."""
+    """Print a table; the columns of `numbers` are aligned to the right, a last column of text may wrap."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table: Table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        is_last = index == len(columns) - 1
+        may_wrap = index == len(columns) - 1 and index not in numbers
         table.add_column(
-            column, justify="right" if index in numbers else "left", no_wrap=not is_last, overflow="fold"
+            column, justify="right" if index in numbers else "left", no_wrap=not may_wrap, overflow="fold"
         )
     for row in rows:
         table.add_row(*row)
@@ -61,7 +61,7 @@ def progress_lines() -> Iterator[Callable[[str], None]]:
 
 def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
     """Print results, normalized to the specialists, in percent."""
-    columns = ["base", "method", "headline", *domains, "general", "algo s", "valid s", "peak MiB", "config"]
+    columns = ["base", "method", "headline", *domains, "general", "algorithm s", "validation s", "peak MiB"]
     cells = [
         [
             row.base_model,
@@ -72,11 +72,10 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
             _seconds(row.algorithm_runtime_s),
             _seconds(row.validation_runtime_s),
             "-" if row.worker_peak_rss_bytes is None else f"{row.worker_peak_rss_bytes / 2**20:.0f}",
-            config_text(row.config or {}),
         ]
         for row in rows
     ]
-    print_table("", columns, cells, numbers=range(2, len(columns) - 1))
+    print_table("", columns, cells, numbers=range(2, len(columns)))
     sys.stdout.write("percent of the specialist's score (general: of the base model's)\n")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mergebench_core.cli.options import BaseOption, HomeOption, JsonOption, PluginOption, TrackOption
-from mergebench_core.cli.output import print_board, print_json, progress_lines
+from mergebench_core.cli.output import config_text, print_board, print_json, progress_lines
 
 DEFAULT_PORT = 7860
 
@@ -60,6 +60,7 @@ def run(
         print_json(result.to_dict())
     else:
         print_board([result.row], _domains(track))
+        typer.echo(f"configuration: {config_text(result.record.config or {}) or 'nothing to choose'}")
         typer.echo(f"merged model and record: {result.folder}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import asdict
 from pathlib import Path
 
 from mergebench_core.evaluation.harness import ItemRow
+from mergebench_core.tracks.digests import file_digest
 
 
 def write_rows(path: Path, rows: tuple[ItemRow, ...]) -> str:
@@ -19,7 +19,7 @@ def write_rows(path: Path, rows: tuple[ItemRow, ...]) -> str:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([asdict(row) for row in rows]), partial)
     partial.replace(path)
-    return file_sha256(path)
+    return file_digest(path)
 
 
 def read_rows(path: Path) -> list[ItemRow]:
@@ -27,9 +27,3 @@ def read_rows(path: Path) -> list[ItemRow]:
     import pyarrow.parquet
 
     return [ItemRow(**row) for row in pyarrow.parquet.read_table(path).to_pylist()]
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mergebench_core.errors import unknown_name
 
@@ -82,8 +84,6 @@ class Track:
     @property
     def digest(self) -> str:
         """sha256 over settings and file digests; part of every record."""
-        from mergebench_core.tracks.digests import track_digest
-
         return track_digest(self)
 
     def base(self, name: str) -> TrackBase:
@@ -101,3 +101,48 @@ class Track:
         return [
             task for task in self.tasks if task.purpose in purposes and (domains is None or task.domain in domains)
         ]
+
+
+def track_digest(track: Track) -> str:
+    """Return the sha256 over canonical JSON of everything in `track` that can move a score.
+
+    Titles and the place of the track's folder on this machine are left out.
+    """
+    content = {
+        "name": track.name,
+        "domains": list(track.domains),
+        "bases": [_base_content(track, base) for _, base in sorted(track.bases.items())],
+        "tasks": sorted((_task_content(task) for task in track.tasks), key=lambda task: str(task["name"])),
+        "task_folder": _relative(track, track.task_folder),
+        "calibration_folder": _relative(track, track.calibration_folder),
+        "num_calibration_samples": track.num_calibration_samples,
+        "max_validations": track.max_validations,
+        "evaluation": {
+            "batch_size": track.evaluation.batch_size,
+            "max_length": track.evaluation.max_length,
+            "num_threads": track.evaluation.num_threads,
+        },
+        "file_digests": dict(track.file_digests),
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _base_content(track: Track, base: TrackBase) -> dict[str, Any]:
+    models = {name: _relative(track, path) for name, path in base.models().items()}
+    return {"name": base.name, "family": base.family, "models": models}
+
+
+def _task_content(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "purpose": task.purpose,
+        "domain": task.domain,
+        "metric": task.metric,
+        "num_items": task.num_items,
+        "chance": task.chance,
+    }
+
+
+def _relative(track: Track, path: Path) -> str:
+    return path.relative_to(track.folder).as_posix() if path.is_relative_to(track.folder) else path.name

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from mergebench_core.errors import InputError
-from mergebench_core.tracks.digests import file_digests, track_digest, verify_files
-from mergebench_core.tracks.track import EvaluationSettings, Task, Track, TrackBase
+from mergebench_core.tracks.digests import file_digests, verify_files
+from mergebench_core.tracks.track import EvaluationSettings, Task, Track, TrackBase, track_digest
 
 SHA_OF_A = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 
