@@ -54,7 +54,7 @@ def build(
     """Write `models/`, `calibration/` and `tasks/items/` of a new track below `folder`.
 
     The salt fixes facts, slices and items; the seed fixes weights, row orders and example streams. One
-    thread is used, since the number of threads changes sums. About 13 minutes of one core.
+    thread is used, since the number of threads changes sums. About 10 minutes of one core.
     """
     _prepare_process()
     world = World(salt=salt)
