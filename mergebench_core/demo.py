@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
+import sys
 from pathlib import Path
 
-from mergebench_core.api import DEFAULT_TRACK, open_bench, run_on
+from mergebench_core.api import DEFAULT_TRACK, RunResult, open_bench, run_on
 from mergebench_core.environment import num_cores
-from mergebench_core.executors import map_processes
+from mergebench_core.executors import run_commands
 from mergebench_core.home import writable_home
 from mergebench_core.tracks.registry import load_track
 from mergebench_core.workbench import Progress
@@ -16,24 +16,22 @@ from mergebench_core.worker.catalog import find_method, load_catalog
 METHODS = ("model_soup", "task_arithmetic", "ties")
 
 
-def run_demo(home: Path | None, progress: Progress) -> list[str]:
-    """Score the demo's methods on every base of the embedded track.
-
-    Returns:
-        The ids of the jobs, finished now or before.
+def run_demo(home: Path | None, progress: Progress) -> None:
+    """Score the demo's methods on every base of the embedded track, each base in a process of its own.
 
     Raises:
         StoreError: the home cannot be written.
         RunError: a method failed.
     """
+    folder = writable_home(home)
     bases = list(load_track(DEFAULT_TRACK).bases)
-    job = partial(_run_base, home=writable_home(home))
-    found = map_processes(job, bases, num_processes=min(len(bases), num_cores()), progress=progress)
-    return [job_id for ids in found for job_id in ids]
+    program = [sys.executable, "-m", "mergebench_core", "demo", "--no-serve", "--home", str(folder)]
+    commands = [[*program, "--base", base, "--json"] for base in bases]
+    run_commands(commands, num_processes=min(len(bases), num_cores()), progress=progress)
 
 
-def _run_base(base: str, progress: Progress, *, home: Path) -> list[str]:
+def run_demo_on(base: str, home: Path | None, progress: Progress) -> list[RunResult]:
+    """Score the demo's methods on one base, in this process."""
     bench = open_bench(base, home=home, progress=progress)
     catalog = load_catalog()
-    methods = [find_method(catalog, name) for name in METHODS]
-    return [result.record.job_id for result in run_on(bench, methods)]
+    return run_on(bench, [find_method(catalog, name) for name in METHODS])

@@ -1,70 +1,87 @@
-"""Where jobs run: local processes, side by side."""
+"""Where jobs run: local processes, side by side. A job is a command that prints its outcome; it may be repeated."""
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
-import queue
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from typing import Any, TypeVar
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+from mergebench_core.errors import MergebenchError, RunError
 from mergebench_core.workbench import Progress
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-
-_messages: Any = None
+ERROR_MARK = "mergebench: "
+"""What the command line puts in front of an error."""
 
 
-def map_processes(
-    function: Callable[[Item, Progress], Outcome],
-    items: Sequence[Item],
-    *,
-    num_processes: int,
-    progress: Progress,
-) -> list[Outcome]:
-    """Apply `function` to every item in processes of their own, and show their progress as it comes.
+def run_commands(commands: Sequence[Sequence[str]], *, num_processes: int, progress: Progress) -> list[str]:
+    """Run commands in processes of their own and return what each printed to stdout.
 
     Args:
-        function: a module-level function of an item and a progress callback.
-        items: plain values.
-        num_processes: how many at a time.
-        progress: called here with the lines of all processes.
+        commands: program and arguments of each.
+        num_processes: how many run at a time.
+        progress: called with every line that any of them prints to stderr.
 
     Raises:
-        the first error of any item, when all are done.
+        MergebenchError: the first that failed, with its message and exit code, when all have ended.
     """
-    context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
-    with ProcessPoolExecutor(
-        max_workers=num_processes, mp_context=context, initializer=_start, initargs=(messages,)
-    ) as pool:
-        futures = [pool.submit(_call, function, item) for item in items]
+    running: list[subprocess.Popen[str]] = []
+
+    def run(command: Sequence[str]) -> str:
+        with _start(command) as process:
+            running.append(process)
+            return _follow(process, progress)
+
+    with ThreadPoolExecutor(max_workers=num_processes) as pool:
+        futures = [pool.submit(run, command) for command in commands]
         try:
-            _relay(futures, messages, progress)
+            return [future.result() for future in futures]
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                _end(process)
             raise
-    return [future.result() for future in futures]
 
 
-def _relay(futures: Sequence[Future[Any]], messages: Any, progress: Progress) -> None:
-    is_done = False
-    while True:
-        try:
-            progress(messages.get(timeout=0.2))
-        except queue.Empty:
-            if is_done:
-                return
-            is_done = not wait(futures, timeout=0).not_done
+@contextmanager
+def _start(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a session of its own: Ctrl-C is this process's business."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    try:
+        with process:
+            yield process
+    finally:
+        _end(process)
 
 
-def _start(messages: Any) -> None:
-    global _messages
-    _messages = messages
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
-def _call(function: Callable[[Item, Progress], Outcome], item: Item) -> Outcome:
-    return function(item, _messages.put)
+def _follow(process: subprocess.Popen[str], progress: Progress) -> str:
+    assert process.stderr is not None
+    assert process.stdout is not None
+    message = ""
+    for line in process.stderr:
+        if line.startswith(ERROR_MARK):
+            message = line.removeprefix(ERROR_MARK).strip()
+        else:
+            progress(line.rstrip("\n"))
+    output = process.stdout.read()
+    if (code := process.wait()) != 0:
+        error: MergebenchError = RunError(message or f"a job ended with exit code {code}")
+        error.exit_code = code if code in (1, 2) else 1
+        raise error
+    return output

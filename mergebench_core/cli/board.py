@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mergebench_core.cli.options import HomeOption, JsonOption
 from mergebench_core.cli.output import print_json, print_table
+from mergebench_core.errors import InputError
 
 
 def build(home: HomeOption = None, json: JsonOption = False) -> None:
@@ -30,17 +31,29 @@ def leaderboard(
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
 ) -> None:
     """Serve the leaderboard until Ctrl-C."""
-    from mergebench_core.errors import InputError
     from mergebench_core.home import writable_home
     from mergebench_core.store import BOARD_NAME, open_board
 
-    try:
-        from mergebench_leaderboard.app import launch  # noqa: TID251 (the command only starts it)
-    except ImportError as error:
-        raise InputError(f"the leaderboard needs {error.name}: pip install 'mergebench[board]'") from None
+    app = leaderboard_app()
+    app.check_port(host, port)
     folder = writable_home(home)
     open_board(folder).close()
-    launch(folder / BOARD_NAME, host=host, port=port)
+    app.launch(folder / BOARD_NAME, host=host, port=port)
+
+
+def leaderboard_app() -> Any:
+    """Return the module that serves the leaderboard.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise InputError("the leaderboard needs gradio: pip install 'mergebench[board]'")
+    from mergebench_leaderboard import app  # noqa: TID251 (the command only starts it)
+
+    return app
 
 
 def doctor(home: HomeOption = None, json: JsonOption = False) -> None:

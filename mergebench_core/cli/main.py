@@ -64,7 +64,10 @@ def _options(
 def main() -> None:
     """Run the command line and exit with 0 (done), 1 (the run failed) or 2 (wrong usage or input)."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except MergebenchError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -9,26 +9,39 @@ import typer
 
 from mergebench_core.cli.options import BaseOption, HomeOption, JsonOption, PluginOption, TrackOption
 from mergebench_core.cli.output import config_text, print_board, print_json, progress_lines
+from mergebench_core.tracks.registry import load_track
 
 DEFAULT_PORT = 7860
 
 
 def demo(
     home: HomeOption = None,
+    base: Annotated[str | None, typer.Option(help="Only this base model.", show_default=False)] = None,
     serve: Annotated[bool, typer.Option(help="Serve the leaderboard afterwards.")] = True,
-    port: Annotated[int, typer.Option(help="Port of the leaderboard.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the leaderboard.")] = DEFAULT_PORT,
+    json: JsonOption = False,
 ) -> None:
     """Score three methods on every base of the embedded track, print the table, serve the leaderboard."""
     from mergebench_core import api
-    from mergebench_core.demo import run_demo
+    from mergebench_core.cli.board import leaderboard, leaderboard_app
+    from mergebench_core.demo import METHODS, run_demo, run_demo_on
+    from mergebench_core.results import to_dict
 
-    with progress_lines() as progress:
-        job_ids = set(run_demo(home, progress))
-    rows = [row for row in api.results(home=home, track=api.DEFAULT_TRACK) if row.job_id in job_ids]
-    print_board(rows, _domains(api.DEFAULT_TRACK))
     if serve:
-        from mergebench_core.cli.board import leaderboard
-
+        leaderboard_app().check_port("127.0.0.1", port)
+    with progress_lines() as progress:
+        if base is None:
+            run_demo(home, progress)
+        else:
+            run_demo_on(base, home, progress)
+    found = api.results(home=home, track=api.DEFAULT_TRACK, base=base)
+    digest = load_track(api.DEFAULT_TRACK).digest
+    rows = [row for row in found if row.track_digest == digest and row.is_ranked and row.label in METHODS]
+    if json:
+        print_json([to_dict(row) for row in rows])
+    else:
+        print_board(rows, _domains(api.DEFAULT_TRACK))
+    if serve:
         leaderboard(home=home, port=port)
 
 
@@ -97,6 +110,4 @@ def evaluate(
 
 
 def _domains(track: str) -> tuple[str, ...]:
-    from mergebench_core.tracks.registry import load_track
-
     return load_track(track).domains
