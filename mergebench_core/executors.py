@@ -1,4 +1,4 @@
-"""Where jobs run: local processes, side by side. A job is a command that prints its outcome; it may be repeated."""
+"""Where jobs run: local processes, side by side. A job is a command that prints its outcome."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -179,7 +180,8 @@ def _registered_methods(source: PluginSource) -> list[MergingMethod]:
         manager.register(module, name=source.name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"{_label(source)}: {_one_line(str(error))}; {_hook_remedy()}") from None
+        reason = re.sub(r" in plugin <module .*?>", "", _one_line(str(error)))
+        raise PluginError(f"{_label(source)}: {reason}; {_hook_remedy()}") from None
     registered: list[MergingMethod] = []
     try:
         manager.hook.mergebench_register_methods(register=registered.append)
