@@ -65,7 +65,7 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
     cells = [
         [
             row.base_model,
-            _label(row),
+            _label(row, rows),
             _percent(row.headline),
             *(_percent(row.normalized.get(domain)) for domain in domains),
             _percent(row.generalization),
@@ -79,10 +79,15 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
     sys.stdout.write("percent of the specialist's score (general: of the base model's)\n")
 
 
-def _label(row: BoardRow) -> str:
+def _label(row: BoardRow, rows: Sequence[BoardRow]) -> str:
+    """Name a row; methods that share a name are told apart by their source, runs of one method by their seed."""
+    same = [other for other in rows if (other.label, other.kind) == (row.label, row.kind)]
+    name = row.label
+    name += f" {row.variant}" if len({other.variant for other in same}) > 1 else ""
+    name += f" seed {row.seed}" if len({other.seed for other in same}) > 1 else ""
     if row.status != "completed":
-        return f"{row.label} ({row.status})"
-    return row.label if row.is_ranked else f"({row.label})"
+        return f"{name} ({row.status})"
+    return name if row.is_ranked else f"({name})"
 
 
 def config_text(config: Mapping[str, Any]) -> str:

@@ -1,0 +1,70 @@
+"""The Python calls that the README shows, on the toy track."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+
+import pytest
+
+from mergebench_core import api
+from mergebench_core.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def toys(toy_track, monkeypatch):
+    monkeypatch.setattr(api, "load_track", lambda name: toy_track)
+
+
+def test_run_evaluate_and_results(own_home):
+    lines: list[str] = []
+    result = api.run("model_soup", base="toy-untied", progress=lines.append)
+    assert result.record.status == "completed"
+    assert result.headline == result.row.headline
+    document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert list(document)[:4] == ["schema_version", "status", "weights_sha256", "headline"]
+    assert document["normalized"] == dict(result.row.normalized)
+    assert any("reference 1/7" in line for line in lines)
+
+    own = api.evaluate(result.folder / "weights", base="toy-untied")
+    assert own.record.weights_sha256 == result.record.weights_sha256
+    assert own.headline == result.headline
+    assert not own.row.is_ranked
+
+    rows = api.results()
+    assert [row.label for row in rows if row.kind == "merge"] == ["model_soup"]
+    assert len(rows) == 9
+    assert len(api.reference(base="toy-untied")) == 7
+    assert own_home.is_dir()
+
+
+def test_headline_follows_from_the_records():
+    """The base of each number, worked out from the task scores in the records."""
+    result = api.run("model_soup", base="toy-untied")
+    references = {found.record.model: found.record for found in api.reference(base="toy-untied")}
+    ratios = []
+    for domain in api.load_track("toy").domains:
+        task = f"toy_{domain}"
+        specialist = references[f"specialist:{domain}"].tasks[task].score
+        ratios.append((domain, result.record.tasks[task].score, specialist))
+    kept = [
+        merged / specialist for domain, merged, specialist in ratios if result.row.normalized[domain] is not None
+    ]
+    expected = sum(kept) / len(kept) if kept else None
+    assert result.headline == (None if expected is None else pytest.approx(expected))
+
+
+def test_unknown_names_are_refused_before_any_work(own_home):
+    with pytest.raises(InputError, match="unknown base 'x'"):
+        api.run("model_soup", base="x")
+    with pytest.raises(InputError, match="unknown method 'x'"):
+        api.run("x", base="toy-untied")
+    assert not (own_home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["mergebench_core.methods", "mergebench_core.checkpoints.roles", "mergebench_core.api"]
+)
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
