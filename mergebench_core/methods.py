@@ -65,14 +65,19 @@ class MethodInfo:
     name: str
     """snake_case, unique among all plugins: `task_arithmetic`."""
     title: str
+    """As it is shown: `Task Arithmetic`."""
     paper_url: str
+    """Where it is defined; empty if nowhere yet."""
     version: str = "1"
+    """Raised by the author when results change."""
     needs: frozenset[Need] = frozenset()
     """`validation`: its configuration is chosen on surrogate tasks. `calibration`: it reads training samples."""
     depth: Depth = "elementwise"
     """`elementwise`: any chunk alone; `tensor`: whole tensors; `model`: `merge` sees everything."""
     determinism: Determinism = "exact"
+    """`exact`: the same bytes on any CPU; `platform`: on one CPU class with one thread; `tolerance`: nearly."""
     is_stochastic: bool = False
+    """Whether results depend on the seed."""
     base_roles: frozenset[Role] = frozenset({"embedding", "head"})
     """Roles whose tensors stay the base's; specialists may differ from the base there."""
 
@@ -100,6 +105,7 @@ class Stage:
     """One step of a search: every combination of `parameters` is scored, the best one feeds the next stage."""
 
     parameters: Mapping[str, tuple[Hyperparameter, ...]]
+    """Values to try, by hyper-parameter."""
     domains: tuple[str, ...] | None = None
     """Domains the candidates are scored on; None for all."""
     candidate: Mapping[str, Hyperparameter] = field(default_factory=dict)
@@ -179,6 +185,7 @@ class Prepared:
     data: Mapping[str, object] = field(default_factory=dict)
     """JSON values only: numbers, strings, lists, dicts."""
     tensors: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    """By label of your choice, then by the name of the weight that they belong to."""
 
 
 class PreparedView(Protocol):
@@ -196,9 +203,13 @@ class TensorChunk(Protocol):
     """A weight in hand: all of it (depth `tensor`) or a flat chunk of it (depth `elementwise`)."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the weight, as in the checkpoint."""
+
     @property
-    def role(self) -> Role: ...
+    def role(self) -> Role:
+        """What the weight is for: `linear`, `norm`, `bias`, `embedding`, `head` or `other`."""
+
     @property
     def layer(self) -> int | None:
         """Index of the transformer block, None outside the blocks."""
@@ -230,9 +241,13 @@ class LazyModel(Protocol):
     """A checkpoint whose tensors are read when asked for."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Folder that transformers can load; read only."""
+
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Names of all tensors."""
+
     def tensor(self, name: str) -> torch.Tensor:
         """Return one tensor in its stored dtype and shape."""
 
@@ -241,13 +256,21 @@ class Context(Protocol):
     """The only door of a method to models, data and scores."""
 
     @property
-    def base(self) -> LazyModel: ...
+    def base(self) -> LazyModel:
+        """The base model."""
+
     @property
-    def specialists(self) -> PerDomain[LazyModel]: ...
+    def specialists(self) -> PerDomain[LazyModel]:
+        """The specialists, by domain."""
+
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """The run's seed."""
+
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where heavy work may run: a GPU if there is one."""
+
     @property
     def work_folder(self) -> Path:
         """Scratch space of this run; removed afterwards."""
@@ -289,7 +312,9 @@ class MergingMethod:
     """
 
     info: ClassVar[MethodInfo]
+    """What the method says of itself; required."""
     search_space: ClassVar[SearchSpace] = grid()
+    """What the runner may try, made by `grid(...)` or `stages(...)`; default: one configuration."""
     linear_in: ClassVar[str | None] = None
     """The hyper-parameter that scales the update. `update` never sees it, so its values cost no re-merge."""
     prepare_uses: ClassVar[tuple[str, ...]] = ()
