@@ -36,7 +36,8 @@ def _describe(owner: type) -> str:
         if isinstance(member, property):
             text += f"\n### {name}\n\n{inspect.cleandoc(member.fget.__doc__ or 'A value.')}\n"
         elif inspect.isfunction(member):
-            text += f"\n### {name}\n\n```python\n{name}{_signature(member)}\n```\n\n{inspect.cleandoc(member.__doc__ or '')}\n"
+            text += f"\n### {name}\n\n```python\n{name}{_signature(member)}\n```\n\n"
+            text += f"{inspect.cleandoc(member.__doc__ or '')}\n"
     return text
 
 
