@@ -159,3 +159,22 @@ def test_help_of_every_command(capsys):
     for arguments in ([], ["run"], ["track", "build"], ["db", "build"], ["leaderboard"]):
         assert run_cli(*arguments, "--help") == 0
         assert "Usage" in capsys.readouterr().out
+
+
+def test_rows_that_share_a_name_are_told_apart(capsys):
+    """The same method changed, run with another seed, or in another version of the track."""
+    import dataclasses
+
+    from record_samples import merge_record, reference_records
+
+    from mergebench_core.cli.output import print_board
+    from mergebench_core.results import row_for
+
+    row = row_for(merge_record("ties"), reference_records())
+    changed = dataclasses.replace(row, variant="abcdef0")
+    print_board([row, changed], ["math"])
+    assert f"{row.label} abcdef0" in capsys.readouterr().out
+    print_board([row, dataclasses.replace(row, seed=5)], ["math"])
+    assert f"{row.label} seed 5" in capsys.readouterr().out
+    print_board([row, dataclasses.replace(row, track_digest="b" * 64)], ["math"])
+    assert "bbbbbbbb)" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
     columns = ["base", "method", "headline", *domains, "general", "algorithm s", "validation s", "peak MiB"]
     cells = [
         [
-            row.base_model,
+            _base(row, rows),
             _label(row, rows),
             _percent(row.headline),
             *(_percent(row.normalized.get(domain)) for domain in domains),
@@ -79,9 +79,16 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
     sys.stdout.write("percent of the specialist's score (general: of the base model's)\n")
 
 
+def _base(row: BoardRow, rows: Sequence[BoardRow]) -> str:
+    """Name a row's base; tracks and their versions are told apart by digest."""
+    worlds = {(other.track, other.track_digest) for other in rows}
+    return row.base_model if len(worlds) == 1 else f"{row.base_model} ({row.track} {row.track_digest[:8]})"
+
+
 def _label(row: BoardRow, rows: Sequence[BoardRow]) -> str:
     """Name a row; methods that share a name are told apart by their source, runs of one method by their seed."""
-    same = [other for other in rows if (other.label, other.kind) == (row.label, row.kind)]
+    world = (row.track_digest, row.label, row.kind)
+    same = [other for other in rows if (other.track_digest, other.label, other.kind) == world]
     name = row.label
     name += f" {row.variant}" if len({other.variant for other in same}) > 1 else ""
     name += f" seed {row.seed}" if len({other.seed for other in same}) > 1 else ""
