@@ -35,6 +35,7 @@ def mergebench_register_methods(register):
 
 
 def test_description_of_a_file_plugin(tmp_path):
+    before = set(sys.modules)
     path = tmp_path / "mine_file.py"
     path.write_text(PLUGIN)
     catalog = load_catalog(path)
@@ -56,7 +57,7 @@ def test_description_of_a_file_plugin(tmp_path):
     ]
     assert (first.domains, first.candidate) == (("math",), {"mode": "mask", "k": 2})
     assert (second.domains, second.parameters) == (None, {"scale": (0.1, 2)})
-    assert not [name for name in sys.modules if name.startswith("mergebench_plugin_")]
+    assert not [name for name in set(sys.modules) - before if name.startswith("mergebench_plugin_")]
     assert [item.name for item in tmp_path.iterdir() if item.name != "home"] == ["mine_file.py"]
 
 
