@@ -3,7 +3,7 @@
 Example:
     >>> from mergebench_core import api                                     # doctest: +SKIP
     >>> api.run("task_arithmetic", base="mini-llama").headline              # doctest: +SKIP
-    0.93
+    0.917
 """
 
 from __future__ import annotations

@@ -53,14 +53,15 @@ def run_method(
     """
     description = method.description
     check_cost(description.search_space, bench.track.max_validations, len(bench.track.domains), description.name)
-    run_references(bench)
     folder = JobFolder(home=bench.home, job_id=_job_id(bench, method, seed))
+    if folder.completed_record() is None:  # what is wrong with a model is said before that it is not the track's
+        check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)
+    run_references(bench)
     with folder.lock(bench.progress):
         if (record := folder.completed_record()) is not None:
             bench.progress(f"{description.name} on {bench.base.name}: done before, nothing to do")
             return record
-        check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)
-        assert bench.is_verified
+        bench.verify()
         run = MethodRun(bench=bench, method=method, seed=seed, folder=folder, chunk_numel=chunk_numel)
         try:
             run.execute()

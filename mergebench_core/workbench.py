@@ -34,6 +34,7 @@ class Workbench:
         self.home = home
         self.progress = progress
         self.num_threads = num_threads
+        self._is_verified = False
 
     @cached_property
     def base_checkpoint(self) -> Checkpoint:
@@ -67,15 +68,15 @@ class Workbench:
         models |= {f"specialist:{domain}": model for domain, model in self.specialists.items()}
         return {name: weights_sha256(model) for name, model in models.items()}
 
-    @cached_property
-    def is_verified(self) -> bool:
-        """True once every file of the track has its pinned digest.
+    def verify(self) -> None:
+        """Check, once, that every file of the track has its pinned digest.
 
         Raises:
             InputError: naming the files that were changed.
         """
-        verify_files(self.track)
-        return True
+        if not self._is_verified:
+            verify_files(self.track)
+            self._is_verified = True
 
     def surrogate_scores(self, domains: Sequence[str]) -> dict[str, float]:
         """Score the resident model on the surrogate tasks: mean per domain."""
