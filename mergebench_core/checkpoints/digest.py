@@ -6,7 +6,6 @@ sha256 over one line per tensor, sorted by name: `<name> <dtype> <shape> <sha256
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
@@ -55,9 +54,3 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
         for piece in pieces(entry):
             digest.add(entry, checkpoint.read(name, piece.offset, piece.numel))
     return digest.hexdigest()
-
-
-def combined_sha256(digests: Mapping[str, str]) -> str:
-    """Return one digest over named digests, independent of their order."""
-    lines = [f"{name} {digest}\n" for name, digest in sorted(digests.items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

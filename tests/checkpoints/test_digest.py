@@ -8,7 +8,7 @@ import pytest
 import torch
 from checkpoint_samples import NORM, UP, random_tensors, write_checkpoint, write_in_order
 
-from mergebench_core.checkpoints.digest import WeightsDigest, combined_sha256, weights_sha256
+from mergebench_core.checkpoints.digest import WeightsDigest, weights_sha256
 
 
 def test_independent_of_sharding_and_order(tmp_path):
@@ -61,8 +61,3 @@ def test_grows_piece_by_piece_with_tensors_interleaved(tmp_path):
         if entry.numel > 25:
             digest.add(entry, checkpoint.read(name, 25, entry.numel - 25))
     assert digest.hexdigest() == weights_sha256(checkpoint)
-
-
-def test_combined_digest_depends_on_names_not_on_order():
-    assert combined_sha256({"a": "1", "b": "2"}) == combined_sha256({"b": "2", "a": "1"})
-    assert combined_sha256({"a": "1", "b": "2"}) != combined_sha256({"a": "2", "b": "1"})
