@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from mergebench_core.errors import BudgetError, InputError, unknown_name
 from mergebench_core.tracks.track import Track
@@ -11,10 +12,11 @@ from mergebench_core.tracks.track import Track
 class CalibrationReader:
     """Hands out a track's calibration samples and counts the distinct ones."""
 
-    def __init__(self, track: Track) -> None:
+    def __init__(self, track: Track, state: Mapping[str, list[int]] | None = None) -> None:
+        """Start with nothing read, or with what `state` of an interrupted run says."""
         self._track = track
         self._rows: dict[str, list[dict[str, str]]] = {}
-        self._read: dict[str, set[int]] = {}
+        self._read = {domain: set(indices) for domain, indices in (state or {}).items()}
 
     def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
         """Return samples `start` to `start + count` of a domain, fewer at the end.
@@ -33,6 +35,10 @@ class CalibrationReader:
         rows = self._load(domain)[start : start + count]
         self._read.setdefault(domain, set()).update(range(start, start + len(rows)))
         return rows
+
+    def state(self) -> dict[str, list[int]]:
+        """Return the indices of the samples read by domain, for going on later."""
+        return {domain: sorted(indices) for domain, indices in sorted(self._read.items())}
 
     def num_read(self) -> dict[str, int]:
         """Return the number of distinct samples read by domain."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mergebench_core.api import DEFAULT_TRACK, RunResult, open_bench, run_on
+from mergebench_core.api import DEFAULT_TRACK, open_bench, run_on
 from mergebench_core.environment import num_cores
 from mergebench_core.executors import run_commands
 from mergebench_core.home import writable_home
@@ -30,8 +30,8 @@ def run_demo(home: Path | None, progress: Progress) -> None:
     run_commands(commands, num_processes=min(len(bases), num_cores()), progress=progress)
 
 
-def run_demo_on(base: str, home: Path | None, progress: Progress) -> list[RunResult]:
+def run_demo_on(base: str, home: Path | None, progress: Progress) -> None:
     """Score the demo's methods on one base, in this process."""
     bench = open_bench(base, home=home, progress=progress)
     catalog = load_catalog()
-    return run_on(bench, [find_method(catalog, name) for name in METHODS])
+    run_on(bench, [find_method(catalog, name) for name in METHODS])

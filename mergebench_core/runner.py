@@ -28,7 +28,16 @@ from mergebench_core.records import (
 from mergebench_core.reference import run_references
 from mergebench_core.services import RunServices
 from mergebench_core.store import append_record
-from mergebench_core.tuning import Candidate, Tuned, ValidationMeter, check_cost, reuse_key, tune, validation_score
+from mergebench_core.tuning import (
+    Candidate,
+    Tuned,
+    ValidationMeter,
+    check_cost,
+    config_text,
+    reuse_key,
+    tune,
+    validation_score,
+)
 from mergebench_core.workbench import Workbench
 from mergebench_core.worker.catalog import CatalogMethod
 from mergebench_core.worker.description import MethodDescription
@@ -103,7 +112,7 @@ class MethodRun:
     def __post_init__(self) -> None:
         self.plan: MergePlan = merge_plan(self.bench.base_checkpoint, self.description.base_roles)
         self.meter = ValidationMeter(self.bench.track.max_validations, len(self.bench.track.domains))
-        self.reader = CalibrationReader(self.bench.track)
+        self.reader = CalibrationReader(self.bench.track, self.folder.note(".", "samples"))
         self.cache = UpdateCache(UPDATE_CACHE_BYTES)
         self.services = RunServices(
             bench=self.bench,
@@ -175,7 +184,7 @@ class MethodRun:
         scores: dict[str, float] = {}
         reason = None
         try:
-            self._merge_into(worker, candidate.config, self.bench.resident, is_cached=True)
+            self._merge_candidate(worker, candidate.config)
             scores = self.bench.surrogate_scores(candidate.domains)
         except NonFiniteMerge as error:
             reason = str(error)
@@ -189,25 +198,29 @@ class MethodRun:
             runtime_s=time.perf_counter() - started,
         )
         key = configuration_key(candidate.stage, candidate.config)
+        self._note_samples()
         self.folder.write_note("configurations", key, part.model_dump(mode="json"))
         return part
 
-    def _merge_into(
-        self, worker: MethodWorker, config: Mapping[str, Hyperparameter], sink: Sink, *, is_cached: bool
-    ) -> None:
-        """Merge a configuration into a sink; with `is_cached` a known update is only scaled again."""
+    def _note_samples(self) -> None:
+        """Keep what the meter of calibration samples counted, so that a killed run does not forget it."""
+        if self.reader.num_read():
+            self.folder.write_note(".", "samples", self.reader.state())
+
+    def _merge_candidate(self, worker: MethodWorker, config: Mapping[str, Hyperparameter]) -> None:
+        """Merge a configuration into the resident model; an update that is known is only scaled again."""
         key = reuse_key(config, self.description.linear_in)
-        if is_cached and self.cache.holds(key):
-            assembly = self._assembly(config, sink, None)
+        if self.cache.holds(key):
+            assembly = self._assembly(config, self.bench.resident, None)
             self.cache.replay(assembly)
             assembly.finish()
             return
         worker.prepare(config)
         self.cache.clear()
-        is_kept = is_cached and self.description.linear_in is not None
-        worker.merge(config, self._assembly(config, sink, self.cache if is_kept else None))
-        if is_kept:
-            self.cache.seal(key)
+        cache = self.cache if self.description.linear_in else None
+        worker.merge(config, self._assembly(config, self.bench.resident, cache))
+        if cache:
+            cache.seal(key)
 
     def _assembly(self, config: Mapping[str, Hyperparameter], sink: Sink, cache: UpdateCache | None) -> Assembly:
         linear_in = self.description.linear_in
@@ -231,7 +244,7 @@ class MethodRun:
         What a method that searches by itself spends on being scored meanwhile is validation runtime.
         """
         config = self.tuned.config
-        self.bench.progress(f"{self.description.name} on {self.bench.base.name}: merging {_config_text(config)}")
+        self.bench.progress(f"{self.description.name} on {self.bench.base.name}: merging {config_text(config)}")
         writer = CheckpointWriter(self.bench.base_checkpoint, self.folder.weights)
         try:
             before_s = self.services.validation_s
@@ -252,8 +265,10 @@ class MethodRun:
             "prepare_s": prepared - started - while_preparing_s,
             "merge_s": merged - prepared - (validation_s - while_preparing_s),
             "validation_s": validation_s,
+            "validations": self.meter.used,
             "worker_peak_rss_bytes": worker.peak_rss_bytes(),
         }
+        self._note_samples()
         self.folder.write_note(".", "merge", note)
         return note
 
@@ -281,7 +296,7 @@ class MethodRun:
                 worker_peak_rss_bytes=note.get("worker_peak_rss_bytes"),
                 gpu_peak_bytes=None,
                 calibration_samples=self.reader.num_read(),
-                validations=self.meter.used,
+                validations=note.get("validations", self.meter.used),
             ),
             environment=environment(bench.num_threads, ISOLATION_LEVEL),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -317,10 +332,6 @@ def _method_part(method: CatalogMethod) -> MethodPart:
     )
 
 
-def _config_text(config: Mapping[str, Hyperparameter]) -> str:
-    return " ".join(f"{name}={value}" for name, value in config.items())
-
-
 def _outcome(part: ConfigurationPart) -> str:
     score = validation_score(part)
-    return f"{_config_text(part.config)} -> {f'{100 * score:.1f}' if score is not None else 'failed'}"
+    return f"{config_text(part.config)} -> {f'{100 * score:.1f}' if score is not None else 'failed'}"

@@ -136,6 +136,11 @@ def _or_lowest(score: float | None) -> float:
     return float("-inf") if score is None else score
 
 
+def config_text(config: Config) -> str:
+    """Return a configuration as `name=value` pairs."""
+    return " ".join(f"{name}={value}" for name, value in config.items())
+
+
 def reuse_key(config: Config, linear_in: str | None) -> str:
     """Return what identifies the update of a configuration: everything but its coefficient."""
     return json.dumps({name: value for name, value in config.items() if name != linear_in}, sort_keys=True)

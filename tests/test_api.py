@@ -39,22 +39,6 @@ def test_run_evaluate_and_results(own_home):
     assert own_home.is_dir()
 
 
-def test_headline_follows_from_the_records():
-    """The base of each number, worked out from the task scores in the records."""
-    result = api.run("model_soup", base="toy-untied")
-    references = {found.record.model: found.record for found in api.reference(base="toy-untied")}
-    ratios = []
-    for domain in api.load_track("toy").domains:
-        task = f"toy_{domain}"
-        specialist = references[f"specialist:{domain}"].tasks[task].score
-        ratios.append((domain, result.record.tasks[task].score, specialist))
-    kept = [
-        merged / specialist for domain, merged, specialist in ratios if result.row.normalized[domain] is not None
-    ]
-    expected = sum(kept) / len(kept) if kept else None
-    assert result.headline == (None if expected is None else pytest.approx(expected))
-
-
 def test_unknown_names_are_refused_before_any_work(own_home):
     with pytest.raises(InputError, match="unknown base 'x'"):
         api.run("model_soup", base="x")

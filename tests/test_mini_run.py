@@ -51,6 +51,21 @@ def test_method_of_one_file_is_scored_and_listed(home):
     assert {row["label"] for row in rows if row["kind"] == "reference"} > {"base", "multitask", "specialist:math"}
 
 
+def test_headline_follows_from_the_records(home):
+    """Worked out by hand from the task scores that the records hold."""
+    document = run_json("run", "model_soup", "--base", "mini-llama", home=home)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in home.glob("runs/*/record.json")]
+    ratios = []
+    for domain in ("instruction", "math", "multilingual", "coding", "safety"):
+        (specialist,) = [record for record in records if record["model"] == f"specialist:{domain}"]
+        tasks = [name for name, task in document["tasks"].items() if task["domain"] == domain]
+        merged_sum = sum(document["tasks"][name]["score"] for name in tasks)
+        specialist_sum = sum(specialist["tasks"][name]["score"] for name in tasks)
+        ratios.append(merged_sum / specialist_sum)
+        assert document["normalized"][domain] == pytest.approx(ratios[-1])
+    assert document["headline"] == pytest.approx(sum(ratios) / 5)
+
+
 def test_soup_keeps_most_but_not_all(home):
     document = run_json("run", "model_soup", "--base", "mini-llama", home=home)
     assert document["status"] == "completed"

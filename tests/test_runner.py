@@ -236,6 +236,25 @@ def test_calibration_samples_are_counted(bench, tmp_path):
     assert run_method(bench, method).meters.calibration_samples == {"math": 20}
 
 
+def test_meters_survive_an_interruption_after_the_merge(bench, tmp_path, monkeypatch):
+    """The merge is not repeated, so what it read must not be forgotten."""
+    method = write_plugin(
+        tmp_path, needs="{'validation', 'calibration'}", prepare="list(context.calibration('math', 20))"
+    )
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Workbench, "evaluate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_method(bench, method)
+    monkeypatch.setattr("mergebench_core.runner.MethodRun._merge_winner", interrupt)
+    record = run_method(bench, method)
+    assert record.meters.calibration_samples == {"math": 20}
+    assert record.meters.validations == 2
+
+
 def test_search_space_over_the_cap_is_refused(bench, tmp_path):
     method = write_plugin(tmp_path, space="grid(scale=[i / 10 for i in range(36)])")
     with pytest.raises(InputError, match="36 validations; the track allows 35"):

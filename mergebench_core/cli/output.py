@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,11 +95,6 @@ def _label(row: BoardRow, rows: Sequence[BoardRow]) -> str:
     if row.status != "completed":
         return f"{name} ({row.status})"
     return name if row.is_ranked else f"({name})"
-
-
-def config_text(config: Mapping[str, Any]) -> str:
-    """Return a configuration as `name=value` pairs."""
-    return " ".join(f"{name}={value}" for name, value in config.items())
 
 
 def _percent(value: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mergebench_core.cli.options import BaseOption, HomeOption, JsonOption, PluginOption, TrackOption
-from mergebench_core.cli.output import config_text, print_board, print_json, progress_lines
+from mergebench_core.cli.output import print_board, print_json, progress_lines
 from mergebench_core.tracks.registry import load_track
 
 DEFAULT_PORT = 7860
@@ -57,6 +57,7 @@ def run(
 ) -> None:
     """Score a merging method: merge, tune on surrogate tasks, evaluate, record. Resumes where it was."""
     from mergebench_core import api
+    from mergebench_core.tuning import config_text
 
     with progress_lines() as progress:
         result = api.run(

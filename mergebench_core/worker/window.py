@@ -42,14 +42,15 @@ class Window:
         """Copy a contiguous tensor of at most `SLOT_BYTES` into a slot."""
         data = tensor_bytes(values)
         assert len(data) <= SLOT_BYTES
-        self._memory[slot * SLOT_BYTES : slot * SLOT_BYTES + len(data)] = bytes(data)
+        self._memory[slot * SLOT_BYTES : slot * SLOT_BYTES + len(data)] = data
 
     def take(self, slot: int, numel: int, dtype: torch.dtype) -> torch.Tensor:
         """Return a copy of a slot's first `numel` elements, flat; the other side cannot change it any more."""
         import torch
 
         start = slot * SLOT_BYTES
-        data = bytearray(self._memory[start : start + numel * dtype.itemsize])
+        with memoryview(self._memory) as view:
+            data = bytearray(view[start : start + numel * dtype.itemsize])
         return torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
 
     def close(self) -> None:
