@@ -5,28 +5,36 @@ Plugin authors need what is exported here. Notebooks use `mergebench_core.api`.
 
 from mergebench_core.errors import MergebenchError
 from mergebench_core.hookspecs import hookimpl
-from mergebench_core.methods import (
+from mergebench_core.hyperparameters import (
+    DENSITY,
+    SCALING_COEFFICIENT,
     Config,
+    Parameter,
+    Stage,
+    grid,
+    stages,
+)
+from mergebench_core.methods import (
     Context,
     MergingMethod,
     MethodInfo,
     PerDomain,
     Prepared,
     PreparedView,
-    Stage,
     TensorChunk,
-    grid,
-    stages,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DENSITY",
+    "SCALING_COEFFICIENT",
     "Config",
     "Context",
     "MergebenchError",
     "MergingMethod",
     "MethodInfo",
+    "Parameter",
     "PerDomain",
     "Prepared",
     "PreparedView",

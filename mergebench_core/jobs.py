@@ -19,10 +19,10 @@ from typing import Any
 
 from mergebench_core.errors import StoreError
 from mergebench_core.home import write_atomic
-from mergebench_core.methods import Config
+from mergebench_core.hyperparameters import Config
 from mergebench_core.records import RunRecord, read_record
 
-ENGINE_REVISION = 1
+ENGINE_REVISION = 2
 """Raised by every change of the core that moves weights or scores: jobs of older revisions are other jobs."""
 
 

@@ -6,22 +6,27 @@ same for the model in memory and for the file. Importing this module never loads
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 from mergebench_core.errors import PluginError
+from mergebench_core.hyperparameters import (
+    Config,
+    Hyperparameter,
+    Parameter,
+    SearchSpace,
+    declaration,
+    grid,
+    undeclared,
+)
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-Hyperparameter = bool | int | float | str
-Config = Mapping[str, Hyperparameter]
 Depth = Literal["elementwise", "tensor", "model"]
 Determinism = Literal["exact", "platform", "tolerance"]
 Need = Literal["validation", "calibration"]
@@ -80,6 +85,16 @@ class MethodInfo:
     """Whether results depend on the seed."""
     base_roles: frozenset[Role] = frozenset({"embedding", "head"})
     """Roles whose tensors stay the base's; specialists may differ from the base there."""
+    variant_of: str = ""
+    """The method that this one is another reading of: `ties` for `ties_mergebench_compat`."""
+    builds_on: tuple[str, ...] = ()
+    """Methods of any plugin that this one calls; the loader binds them to `parts`."""
+    formula: str = ""
+    """The update in one line of plain text, for the documentation."""
+    cost: str = ""
+    """Passes over the models, and what is held in memory."""
+    fidelity: str = ""
+    """How it was checked, and where it differs from paper or released code."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", frozenset(self.needs))
@@ -94,84 +109,6 @@ class MethodInfo:
         ):
             if unknown := sorted(set(given) - set(allowed)):
                 raise PluginError(f"MethodInfo.{label} has {unknown}: allowed are {', '.join(allowed)}")
-
-
-def _is_plain(value: object) -> bool:
-    return isfinite(value) if isinstance(value, float) else isinstance(value, bool | int | str)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One step of a search: every combination of `parameters` is scored, the best one feeds the next stage."""
-
-    parameters: Mapping[str, tuple[Hyperparameter, ...]]
-    """Values to try, by hyper-parameter."""
-    domains: tuple[str, ...] | None = None
-    """Domains the candidates are scored on; None for all."""
-    candidate: Mapping[str, Hyperparameter] = field(default_factory=dict)
-    """Hyper-parameters that hold only while this stage is scored, naming the candidate that it scores."""
-
-    def __post_init__(self) -> None:
-        values = {name: tuple(given) for name, given in self.parameters.items()}
-        if empty := [name for name, given in values.items() if not given]:
-            raise PluginError(f"a stage of the search space gives no value for {', '.join(empty)}")
-        for name, given in [*values.items(), *((name, (value,)) for name, value in self.candidate.items())]:
-            if wrong := [value for value in given if not _is_plain(value)]:
-                raise PluginError(f"a stage gives {wrong[0]!r} for {name}; give numbers, strings or booleans")
-        object.__setattr__(self, "parameters", values)
-
-    def configurations(self) -> list[dict[str, Hyperparameter]]:
-        """Return every combination, the last parameter varying fastest."""
-        names = list(self.parameters)
-        return [dict(zip(names, values, strict=True)) for values in itertools.product(*self.parameters.values())]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSpace:
-    """The stages a runner goes through to choose a configuration."""
-
-    stages: tuple[Stage, ...]
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of all hyper-parameters, in the order of the stages."""
-        return tuple(name for stage in self.stages for name in stage.parameters)
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether there is anything to choose."""
-        return any(len(stage.configurations()) > 1 for stage in self.stages)
-
-    def cost(self, num_domains: int) -> float:
-        """Return the validations it takes; a stage on one of five domains costs a fifth for each candidate."""
-        num_domain_validations = sum(
-            len(stage.configurations()) * len(stage.domains or range(num_domains))
-            for stage in self.stages
-            if len(stage.configurations()) > 1
-        )
-        return num_domain_validations / num_domains
-
-
-def grid(**parameters: Iterable[Hyperparameter]) -> SearchSpace:
-    """Return a search space of one stage: every combination of the values given.
-
-    Example:
-        >>> grid(density=[0.2, 0.5], scaling_coefficient=[0.5, 1.0]).cost(num_domains=5)
-        4.0
-    """
-    return stages(Stage(parameters={name: tuple(values) for name, values in parameters.items()}))
-
-
-def stages(*steps: Stage) -> SearchSpace:
-    """Return a search space of several stages, gone through in order.
-
-    Raises:
-        PluginError: a hyper-parameter is chosen in two stages.
-    """
-    space = SearchSpace(stages=steps)
-    if len(set(space.parameters)) != len(space.parameters):
-        raise PluginError("a hyper-parameter is named in two stages of the search space; choose it in one")
-    return space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,8 +254,23 @@ class MergingMethod:
     """What the runner may try, made by `grid(...)` or `stages(...)`; default: one configuration."""
     linear_in: ClassVar[str | None] = None
     """The hyper-parameter that scales the update. `update` never sees it, so its values cost no re-merge."""
+    hyperparameters: ClassVar[Mapping[str, Parameter]] = {}
+    """What each hyper-parameter means, its default and its range. One that only the search space names may take
+    any value of the first one's type; its default is the middle one."""
+    parts: Mapping[str, MergingMethod] = {}
+    """The methods that `info.builds_on` names, bound by the loader."""
     prepare_uses: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that `prepare` sees; its result is reused while they stay the same."""
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Every hyper-parameter: those declared, then those that only the search space names."""
+        found = dict(self.hyperparameters)
+        for stage in self.search_space.stages:
+            for name, values in stage.parameters.items():
+                if declaration(found, name) is None:
+                    found[name] = undeclared(values)
+        return found
 
     def prepare(self, context: Context, config: Config) -> Prepared:
         """Return statistics that `update` needs, such as thresholds. Default: nothing."""
@@ -348,14 +300,23 @@ def overrides(method: MergingMethod, name: str) -> bool:
     return getattr(type(method), name) is not getattr(MergingMethod, name)
 
 
+def check_info(method: MergingMethod) -> None:
+    """Check that a method says what it is.
+
+    Raises:
+        PluginError: it has no `MethodInfo`.
+    """
+    if not isinstance(getattr(method, "info", None), MethodInfo):
+        raise PluginError(f"{type(method).__name__} has no `info = MethodInfo(...)`")
+
+
 def check_method(method: MergingMethod) -> None:
-    """Check that a method keeps the contract.
+    """Check that a method keeps the contract, once the methods that it builds on are bound.
 
     Raises:
         PluginError: naming what is missing or contradictory and how to mend it.
     """
-    if not isinstance(getattr(type(method), "info", None), MethodInfo):
-        raise PluginError(f"{type(method).__name__} has no `info = MethodInfo(...)`")
+    check_info(method)
     for problem in _contract_problems(method):
         raise PluginError(f"method '{method.info.name}' {problem}")
 
@@ -363,26 +324,34 @@ def check_method(method: MergingMethod) -> None:
 def _values_of(method: MergingMethod) -> list[Hyperparameter]:
     """Return every value of the hyper-parameter that scales the update."""
     steps = method.search_space.stages
-    return [value for stage in steps for value in stage.parameters.get(method.linear_in or "", ())]
+    name = method.linear_in or ""
+    default = [method.hyperparameters[name].default] if name in method.hyperparameters else []
+    return default + [value for stage in steps for value in stage.parameters.get(name, ())]
 
 
 def _contract_problems(method: MergingMethod) -> Iterator[str]:
     if not isinstance(method.search_space, SearchSpace):
         yield "has a search_space that is no SearchSpace; make it with grid(...) or stages(...)"
         return
-    parameters = method.search_space.parameters
+    declared = method.parameters
     wanted = "merge" if method.info.depth == "model" else "update"
     if not overrides(method, wanted) and not (wanted == "update" and overrides(method, "merge_tensor")):
         yield f"does not define `{wanted}`, which depth '{method.info.depth}' needs"
     if method.search_space.is_tuned and "validation" not in method.info.needs:
         yield 'has a search space to tune but does not declare it; add needs={"validation"} to its MethodInfo'
-    if method.linear_in is not None and method.linear_in not in parameters:
-        yield f"is linear_in '{method.linear_in}', which its search_space does not name; known: {parameters}"
+    if method.linear_in is not None and method.linear_in not in declared:
+        yield f"is linear_in '{method.linear_in}', which is no hyper-parameter of it; known: {tuple(declared)}"
     if method.linear_in is not None and (wanted == "merge" or overrides(method, "merge_tensor")):
         yield "overrides merge or merge_tensor and so cannot be linear; remove linear_in"
     if wrong := [value for value in _values_of(method) if isinstance(value, bool | str)]:
         yield f"is linear_in '{method.linear_in}', whose value {wrong[0]!r} is no number"
-    if unknown := sorted(set(method.prepare_uses) - set(parameters)):
-        yield f"has prepare_uses {unknown}, which its search_space does not name; known: {parameters}"
+    if unknown := [name for name in method.prepare_uses if declaration(declared, name) is None]:
+        yield f"has prepare_uses {unknown}, which are no hyper-parameters of it; known: {tuple(declared)}"
+    for stage in method.search_space.stages:
+        given = [*((name, value) for name, values in stage.parameters.items() for value in values)]
+        for name, value in [*given, *stage.candidate.items()]:
+            parameter = declaration(method.hyperparameters, name)
+            if parameter is not None and (problem := parameter.problem(value)):
+                yield f"tries {value!r} for {name} in its search_space, which it refuses itself: {problem}"
     if method.linear_in in method.prepare_uses:
         yield f"names '{method.linear_in}' both in linear_in and prepare_uses; prepare never sees it"

@@ -23,7 +23,7 @@ import pluggy
 
 from mergebench_core import hookspecs
 from mergebench_core.errors import InputError, PluginError
-from mergebench_core.methods import MergingMethod, check_method
+from mergebench_core.methods import MergingMethod, check_info, check_method
 
 BUNDLED = "mergebench"
 
@@ -148,28 +148,49 @@ def load_methods(sources: Sequence[PluginSource]) -> dict[str, LoadedMethod]:
                 "with @hookimpl and call register(YourMethod())"
             )
         for method in registered:
-            _check_registered(method, source)
+            _check_kind(method, source)
             if clash := methods.get(method.info.name):
                 raise PluginError(
                     f"{_label(source)} registers method '{method.info.name}', which "
                     f"{_label(clash.source)} has registered already; rename one of them"
                 )
             methods[method.info.name] = LoadedMethod(method=method, source=source)
+    for loaded in methods.values():
+        _bind_parts(loaded, methods)
+        _check_contract(loaded)
     return methods
+
+
+def _bind_parts(loaded: LoadedMethod, methods: dict[str, LoadedMethod]) -> None:
+    """Give a method the methods that it builds on."""
+    info = loaded.method.info
+    if missing := [name for name in info.builds_on if name not in methods]:
+        raise PluginError(
+            f"{_label(loaded.source)}: method '{info.name}' builds on '{missing[0]}', which no plugin registers; "
+            "install the plugin that has it"
+        )
+    loaded.method.parts = {name: methods[name].method for name in info.builds_on}
 
 
 def _label(source: PluginSource) -> str:
     return f"plugin '{source.name}' ({source.path})"
 
 
-def _check_registered(method: object, source: PluginSource) -> None:
+def _check_kind(method: object, source: PluginSource) -> None:
     if not isinstance(method, MergingMethod):
         kind = method.__name__ if isinstance(method, type) else type(method).__name__
         raise PluginError(f"{_label(source)} registers {kind}, which is no MergingMethod object")
     try:
-        check_method(method)
+        check_info(method)
     except PluginError as error:
         raise PluginError(f"{_label(source)}: {error}") from None
+
+
+def _check_contract(loaded: LoadedMethod) -> None:
+    try:
+        check_method(loaded.method)
+    except PluginError as error:
+        raise PluginError(f"{_label(loaded.source)}: {error}") from None
 
 
 def _registered_methods(source: PluginSource) -> list[MergingMethod]:

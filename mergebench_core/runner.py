@@ -15,8 +15,8 @@ from mergebench_core.checkpoints.policy import MergePlan, check_specialists, mer
 from mergebench_core.checkpoints.writer import CheckpointWriter
 from mergebench_core.environment import environment
 from mergebench_core.errors import BudgetError, RunError
+from mergebench_core.hyperparameters import Hyperparameter, resolve_config
 from mergebench_core.jobs import JobFolder, configuration_key, job_id
-from mergebench_core.methods import Hyperparameter
 from mergebench_core.records import (
     ConfigurationPart,
     MeterPart,
@@ -146,7 +146,7 @@ class MethodRun:
         self.tasks, self.evaluation_runtime_s = self.bench.evaluate(self.folder, merged, digest)
 
     def _open(self, worker: MethodWorker) -> None:
-        worker.load([self.method.source])
+        worker.load(self.method.sources)
         worker.open(
             Job(
                 method=self.description.name,
@@ -172,7 +172,8 @@ class MethodRun:
             self.bench.progress(f"{where}: configuration {number}/{total} {_outcome(part)}")
             return part
 
-        self.tuned = tune(space, domains, self.description.linear_in, score)
+        start = resolve_config(self.description.parameters, {}, domains, self.description.name)
+        self.tuned = tune(space, domains, self.description.linear_in, score, start)
         self.cache.clear()
 
     def _noted_configuration(self, candidate: Candidate) -> ConfigurationPart | None:

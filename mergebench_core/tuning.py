@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mergebench_core.errors import BudgetError, InputError, RunError, unknown_name
-from mergebench_core.methods import Config, Hyperparameter, SearchSpace
+from mergebench_core.hyperparameters import Config, Hyperparameter, SearchSpace
 from mergebench_core.records import ConfigurationPart
 
 
@@ -77,8 +77,12 @@ def check_cost(space: SearchSpace, max_validations: int, num_domains: int, metho
         )
 
 
-def tune(space: SearchSpace, domains: tuple[str, ...], linear_in: str | None, score: Score) -> Tuned:
+def tune(
+    space: SearchSpace, domains: tuple[str, ...], linear_in: str | None, score: Score, start: Config | None = None
+) -> Tuned:
     """Go through the stages and return the winning configuration with all that were scored.
+
+    `start` holds the defaults: what a stage does not name keeps its value there until a stage chooses it.
 
     Stages with a single configuration cost nothing. Configurations that differ only in `linear_in` are scored one
     after the other, so that their update is computed once.
@@ -90,7 +94,7 @@ def tune(space: SearchSpace, domains: tuple[str, ...], linear_in: str | None, sc
     for stage in space.stages:
         if unknown := sorted(set(stage.domains or ()) - set(domains)):
             raise unknown_name("domain", unknown[0], domains, "a stage of the method's search space names it.")
-    chosen: dict[str, Hyperparameter] = {}
+    chosen: dict[str, Hyperparameter] = dict(start or {})
     scored: list[ConfigurationPart] = []
     for number, stage in enumerate(space.stages):
         candidates = [

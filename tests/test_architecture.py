@@ -14,6 +14,7 @@ CORE = ROOT / "mergebench_core"
 
 LAYERS = [
     {"errors"},
+    {"hyperparameters"},
     {"hookspecs", "methods"},
     {"plugins", "records", "scoring", "home"},
     {"tracks", "checkpoints", "tables"},

@@ -9,7 +9,8 @@ import pytest
 
 from mergebench_core import MergingMethod, MethodInfo, PerDomain, Stage, grid, stages
 from mergebench_core.errors import PluginError
-from mergebench_core.methods import SearchSpace, check_method, overrides
+from mergebench_core.hyperparameters import SearchSpace
+from mergebench_core.methods import check_method, overrides
 
 
 def method(**attributes) -> MergingMethod:
@@ -58,11 +59,11 @@ BAD = {
     ),
     "undeclared validation": ({"info": info()}, 'add needs={"validation"} to its MethodInfo'),
     "space of another kind": ({"search_space": {"scale": [1]}}, "make it with grid"),
-    "linear in nothing": ({"linear_in": "scal"}, "is linear_in 'scal', which its search_space does not name"),
+    "linear in nothing": ({"linear_in": "scal"}, "is linear_in 'scal', which is no hyper-parameter of it"),
     "linear and final": ({"merge_tensor": final}, "cannot be linear; remove linear_in"),
     "linear in text": ({"search_space": grid(density=[1], scale=[1, "2"])}, "whose value '2' is no number"),
     "linear in boolean": ({"search_space": grid(density=[1], scale=[True, 2])}, "whose value True is no number"),
-    "prepare uses nothing": ({"prepare_uses": ("k",)}, r"has prepare_uses ['k'], which its search_space"),
+    "prepare uses nothing": ({"prepare_uses": ("k",)}, r"has prepare_uses ['k'], which are no hyper-parameters"),
     "prepare uses linear": ({"prepare_uses": ("scale",)}, "both in linear_in and prepare_uses"),
 }
 

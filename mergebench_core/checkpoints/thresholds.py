@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mergebench_core.errors import InputError
-from mergebench_core.methods import Context, Hyperparameter
+from mergebench_core.hyperparameters import Hyperparameter
+from mergebench_core.methods import Context
 
 if TYPE_CHECKING:
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,14 @@ class CatalogMethod:
     """A method that can be run: what it says of itself, and where its source is."""
 
     description: MethodDescription
-    source: PluginSource
+    sources: tuple[PluginSource, ...]
+    """The plugin that registers it, then those of the methods that it builds on."""
     source_sha256: str
+
+    @property
+    def source(self) -> PluginSource:
+        """The plugin that registers it."""
+        return self.sources[0]
 
 
 def load_catalog(plugin: Path | None = None) -> dict[str, CatalogMethod]:
@@ -38,11 +45,18 @@ def load_catalog(plugin: Path | None = None) -> dict[str, CatalogMethod]:
         descriptions = worker.load(sources)
     if strays := [found.name for found in descriptions if found.plugin_path not in by_path]:
         raise PluginError(f"method '{strays[0]}' comes from a file that is no known plugin")
-    return {found.name: _entry(found, by_path[found.plugin_path]) for found in descriptions}
+    source_of = {found.name: by_path[found.plugin_path] for found in descriptions}
+    return {found.name: _entry(found, source_of) for found in descriptions}
 
 
-def _entry(description: MethodDescription, source: PluginSource) -> CatalogMethod:
-    return CatalogMethod(description=description, source=source, source_sha256=source_sha256(source))
+def _entry(description: MethodDescription, source_of: Mapping[str, PluginSource]) -> CatalogMethod:
+    names = [description.name, *description.builds_on]
+    if missing := [name for name in names if name not in source_of]:
+        raise PluginError(f"method '{description.name}' builds on '{missing[0]}', which no plugin registers")
+    sources = tuple(dict.fromkeys(source_of[name] for name in names))
+    digests = [source_sha256(source) for source in sources]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return CatalogMethod(description=description, sources=sources, source_sha256=digest)
 
 
 def find_method(catalog: Mapping[str, CatalogMethod], name: str) -> CatalogMethod:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mergebench_core.methods import (
-    Depth,
-    Determinism,
-    Need,
-    Role,
-    SearchSpace,
-    Stage,
-    overrides,
-)
+from mergebench_core.hyperparameters import Parameter, SearchSpace, Stage
+from mergebench_core.methods import Depth, Determinism, Need, Role, overrides
 from mergebench_core.plugins import LoadedMethod
 
 
@@ -27,6 +21,21 @@ class StageDescription(BaseModel):
     parameters: dict[str, list[bool | int | float | str]]
     domains: tuple[str, ...] | None
     candidate: dict[str, bool | int | float | str]
+
+
+class ParameterDescription(BaseModel):
+    """One hyper-parameter; see `Parameter`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: bool | int | float | str
+    meaning: str
+    low: float | None
+    high: float | None
+    is_low_open: bool
+    is_high_open: bool
+    choices: tuple[str, ...]
+    is_per_domain: bool
 
 
 class MethodDescription(BaseModel):
@@ -44,6 +53,12 @@ class MethodDescription(BaseModel):
     determinism: Determinism
     is_stochastic: bool
     base_roles: frozenset[Role]
+    variant_of: str
+    builds_on: tuple[str, ...]
+    formula: str
+    cost: str
+    fidelity: str
+    hyperparameters: dict[str, ParameterDescription]
     linear_in: str | None
     prepare_uses: tuple[str, ...]
     gives_final_values: bool
@@ -51,6 +66,11 @@ class MethodDescription(BaseModel):
     stages: tuple[StageDescription, ...]
     plugin: str
     plugin_path: str
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The hyper-parameters, rebuilt."""
+        return {name: Parameter(**found.model_dump()) for name, found in self.hyperparameters.items()}
 
     @property
     def search_space(self) -> SearchSpace:
@@ -82,6 +102,14 @@ def describe(loaded: LoadedMethod) -> dict[str, Any]:
         determinism=info.determinism,
         is_stochastic=info.is_stochastic,
         base_roles=info.base_roles,
+        variant_of=info.variant_of,
+        builds_on=info.builds_on,
+        formula=info.formula,
+        cost=info.cost,
+        fidelity=info.fidelity,
+        hyperparameters={
+            name: ParameterDescription(**asdict(parameter)) for name, parameter in method.parameters.items()
+        },
         linear_in=method.linear_in,
         prepare_uses=method.prepare_uses,
         gives_final_values=info.depth == "model" or overrides(method, "merge_tensor"),

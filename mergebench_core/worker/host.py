@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mergebench_core.checkpoints.assembly import Assembly
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
-from mergebench_core.methods import Hyperparameter
+from mergebench_core.hyperparameters import Hyperparameter
 from mergebench_core.plugins import PluginSource
 from mergebench_core.worker.channel import ConnectionLost, Message
 from mergebench_core.worker.description import MethodDescription

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.errors import MergebenchError, PluginError, ProtocolError
-from mergebench_core.methods import Config, Depth, MergingMethod, Prepared, overrides
+from mergebench_core.hyperparameters import Config
+from mergebench_core.methods import Depth, MergingMethod, Prepared, overrides
 from mergebench_core.plugins import LoadedMethod, PluginSource, load_methods
 from mergebench_core.worker.channel import Channel, Message
 from mergebench_core.worker.chunks import CheckpointChunk, Models, walk
