@@ -215,8 +215,12 @@ class Context(Protocol):
     def generator(self, *key: str) -> torch.Generator:
         """Return a CPU generator seeded by the run's seed and `key`."""
 
-    def chunks(self) -> Iterator[TensorChunk]:
-        """Walk over every tensor that the method's policy merges, in chunks, in the base's file order."""
+    @property
+    def merged_names(self) -> tuple[str, ...]:
+        """Names of the tensors that the method's policy merges, in the base's file order."""
+
+    def chunks(self, names: Iterable[str] | None = None) -> Iterator[TensorChunk]:
+        """Walk over tensors in chunks, in file order: those of `names`, by default all merged."""
 
     def calibration(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
         """Yield up to `num_samples` of the domain's samples: `prompt`, `completion`. Metered.

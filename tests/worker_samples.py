@@ -9,6 +9,7 @@ from pathlib import Path
 
 from checkpoint_samples import DOMAINS, SampleModels
 
+from mergebench_core.calibration import CalibrationReader
 from mergebench_core.checkpoints.assembly import Assembly, Sink
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.checkpoints.policy import merge_plan
@@ -31,18 +32,21 @@ class DictSink:
 
 @dataclass
 class SampleServices:
-    """Answers a worker: 100 samples per domain, scores made from the candidate's values."""
+    """Answers a worker: a track's samples or 100 made-up ones per domain, scores made from the candidate's values."""
 
     models: SampleModels | None = None
     logged: list[str] = field(default_factory=list)
     asked: list[tuple] = field(default_factory=list)
     candidates: list[DictSink] = field(default_factory=list)
     budget: int = 1000
+    reader: CalibrationReader | None = None
 
     def samples(self, domain: str, start: int, count: int) -> list[dict[str, str]]:
         self.asked.append((domain, start, count))
         if start + count > self.budget:
             raise BudgetError("no more samples")
+        if self.reader:
+            return self.reader.samples(domain, start, count)
         return [{"prompt": f"{domain} {i}", "completion": ""} for i in range(start, min(start + count, 100))]
 
     def candidate(self, domains: list[str] | None) -> Assembly:

@@ -55,8 +55,14 @@ class WorkerContext:
 
         return torch.Generator().manual_seed(key_of(self.seed, *key) % 2**63)
 
-    def chunks(self) -> Iterator[TensorChunk]:
-        yield from walk(self._models, self.plan.merged, "elementwise", self._chunk_numel)
+    @property
+    def merged_names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.plan.merged)
+
+    def chunks(self, names: Iterable[str] | None = None) -> Iterator[TensorChunk]:
+        wanted = None if names is None else set(names)
+        entries = tuple(entry for entry in self.plan.merged if wanted is None or entry.name in wanted)
+        yield from walk(self._models, entries, "elementwise", self._chunk_numel)
 
     def calibration(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
         self._require("calibration", "reads calibration samples")

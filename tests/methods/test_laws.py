@@ -12,9 +12,10 @@ from worker_samples import SampleServices
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.checkpoints.policy import merge_plan
-from mergebench_core.plugins import installed_sources
+from mergebench_core.hyperparameters import resolve_config
+from mergebench_core.plugins import installed_sources, load_methods
 
-BUNDLED = [source.name for source in installed_sources() if source.distribution.startswith("mergebench ")]
+BUNDLED = [source for source in installed_sources() if source.distribution.startswith("mergebench ")]
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +23,16 @@ def models(tmp_path_factory):
     return random_models(tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture(params=BUNDLED)
+@pytest.fixture(params=sorted(load_methods(BUNDLED)))
 def method(request, bench, models):
-    """Each method of each bundled plugin: its description."""
+    """Each bundled method: its description."""
     bench.worker.services = SampleServices(models=models)
-    path = next(str(source.path) for source in installed_sources() if source.name == request.param)
-    (found,) = (found for found in bench.methods.values() if found.plugin_path == path)
-    return found
+    return bench.methods[request.param]
 
 
-def middle_config(method) -> dict:
-    """Return the configuration in the middle of the search space."""
-    config = {}
-    for stage in method.search_space.stages:
-        configurations = stage.configurations()
-        config |= configurations[len(configurations) // 2]
-    return config
+def default_config(method) -> dict:
+    """Return the configuration that a method has where nobody says otherwise."""
+    return resolve_config(method.parameters, {}, DOMAINS, method.name)
 
 
 def file_bytes(models) -> dict[str, str]:
@@ -47,12 +42,12 @@ def file_bytes(models) -> dict[str, str]:
 
 
 def test_there_are_bundled_methods():
-    assert {"model_soup", "task_arithmetic", "ties"} <= set(BUNDLED)
+    assert {"model_soup", "task_arithmetic", "ties"} <= {source.name for source in BUNDLED}
 
 
 def test_output_has_the_bases_form_and_inputs_stay(bench, models, method, tmp_path):
     before = file_bytes(models)
-    bench.merge(models, method.name, middle_config(method), tmp_path / "out")
+    bench.merge(models, method.name, default_config(method), tmp_path / "out")
     merged = Checkpoint(tmp_path / "out")
     assert merged.entries == models.base.entries
     assert file_bytes(models) == before
@@ -62,7 +57,7 @@ def test_output_has_the_bases_form_and_inputs_stay(bench, models, method, tmp_pa
 
 
 def test_same_seed_same_bytes(bench, models, method, tmp_path):
-    config = middle_config(method)
+    config = default_config(method)
     digests = [
         bench.merge(models, method.name, config, tmp_path / str(number), seed=seed)
         for number, seed in enumerate((1, 1, 2))
@@ -74,7 +69,7 @@ def test_same_seed_same_bytes(bench, models, method, tmp_path):
 def test_order_of_specialists_and_shards_do_not_matter(bench, models, method, tmp_path):
     if method.determinism != "exact":
         pytest.skip("promised by exact methods only")
-    config = middle_config(method)
+    config = default_config(method)
     sharded = random_models(tmp_path / "sharded", num_shards=3)
     digests = {
         bench.merge(models, method.name, config, tmp_path / "a"),
@@ -88,7 +83,7 @@ def test_specialists_that_are_the_base_change_nothing(bench, models, method, tmp
     tensors = random_tensors(0)
     same = write_models(tmp_path, tensors, dict.fromkeys(DOMAINS, tensors))
     bench.worker.services = SampleServices(models=same)
-    assert bench.merge(same, method.name, middle_config(method), tmp_path / "out") == weights_sha256(same.base)
+    assert bench.merge(same, method.name, default_config(method), tmp_path / "out") == weights_sha256(same.base)
 
 
 def test_identical_specialists_merge_to_themselves(bench, tmp_path):

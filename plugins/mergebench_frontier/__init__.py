@@ -1,0 +1,1 @@
+"""Merging methods published since the paper, one file each."""

@@ -1,0 +1,1 @@
+"""Bridge to mergekit: runs a mergekit configuration as a merging method."""

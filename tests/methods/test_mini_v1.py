@@ -1,0 +1,55 @@
+"""Every bundled method on both bases of the embedded track: one merge each, and, slowly, the whole run."""
+
+from __future__ import annotations
+
+import pytest
+from checkpoint_samples import SampleModels
+from worker_samples import SampleServices
+
+from mergebench_core import api
+from mergebench_core.calibration import CalibrationReader
+from mergebench_core.checkpoints.checkpoint import Checkpoint
+from mergebench_core.checkpoints.digest import weights_sha256
+from mergebench_core.checkpoints.policy import check_compatible
+from mergebench_core.hyperparameters import resolve_config
+from mergebench_core.plugins import installed_sources, load_methods
+from mergebench_core.tracks.registry import load_track
+
+TRACK = load_track("mini-v1")
+BUNDLED = [source for source in installed_sources() if source.distribution.startswith("mergebench ")]
+METHODS = sorted(load_methods(BUNDLED))
+SMALL = {"num_calibration_samples": 8}
+"""Settings that keep a merge short, for methods that have them."""
+
+
+@pytest.mark.parametrize("base", list(TRACK.bases))
+@pytest.mark.parametrize("name", METHODS)
+def test_one_merge(bench, tmp_path, base, name):
+    """The output fits the base, is finite, and is not the base."""
+    method = bench.methods[name]
+    given = {key: value for key, value in SMALL.items() if key in method.parameters}
+    config = resolve_config(method.parameters, given, TRACK.domains, name)
+    folders = TRACK.base(base)
+    specialists = {domain: Checkpoint(path) for domain, path in folders.specialists.items()}
+    models = SampleModels(base=Checkpoint(folders.path), specialists=specialists)
+    bench.worker.services = SampleServices(models=models, reader=CalibrationReader(TRACK))
+    digest = bench.merge(models, name, config, tmp_path / "out")
+    check_compatible(models.base, Checkpoint(tmp_path / "out"), name)
+    assert digest != weights_sha256(models.base)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", list(TRACK.bases))
+@pytest.mark.parametrize("name", METHODS)
+def test_full_search(home, base, name):
+    """The whole run with the method's search space: as many configurations scored as it declares."""
+    result = api.run(name, base=base, home=home)
+    space = load_methods(BUNDLED)[name].method.search_space
+    assert result.record.status == "completed"
+    assert len(result.record.configurations) == space.num_configurations
+    assert 0.0 < result.headline < 1.5
