@@ -32,7 +32,7 @@ class DictSink:
 
 @dataclass
 class SampleServices:
-    """Answers a worker: a track's samples or 100 made-up ones per domain, scores made from the candidate's values."""
+    """Answers a worker: a track's or 100 made-up samples per domain, scores made from the candidate."""
 
     models: SampleModels | None = None
     logged: list[str] = field(default_factory=list)
