@@ -16,7 +16,7 @@ LAYERS = [
     {"errors"},
     {"hyperparameters"},
     {"hookspecs", "methods"},
-    {"plugins", "records", "scoring", "home"},
+    {"plugins", "records", "scoring", "home", "kernels"},
     {"tracks", "checkpoints", "tables"},
     {"calibration", "evaluation", "environment", "store", "results", "worker", "jobs"},
     {"tuning", "workbench"},

@@ -8,6 +8,7 @@ from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.errors import ProtocolError, RunError
+from mergebench_core.kernels.weights import is_finite, merged_values
 
 if TYPE_CHECKING:
     import torch
@@ -22,14 +23,6 @@ class Sink(Protocol):
 
 class NonFiniteMerge(RunError):
     """The merged model holds NaN or infinity."""
-
-
-def merged_values(base: torch.Tensor, update: torch.Tensor, coefficient: float) -> torch.Tensor:
-    """Return `round(base + coefficient * update)`: an fp32 product, an fp32 sum, one rounding to the base's dtype.
-
-    Product and sum stay separate operations: a fused multiply-add would round once less on some processors.
-    """
-    return (update * coefficient).add_(base.float()).to(base.dtype)
 
 
 class UpdateCache:
@@ -92,6 +85,11 @@ class Assembly:
         """Return the dtype in which pieces of this tensor come."""
         return torch_dtype("F32" if self._coefficient is not None else self._entries[name].dtype)
 
+    @property
+    def copies(self) -> bool:
+        """Whether `add` copies values before it looks at them, so that they may lie in shared memory."""
+        return self._coefficient is not None and self._cache is None
+
     def expect(self, name: object, offset: object, numel: object) -> None:
         """Check that a piece is the next one of a tensor that the policy merges.
 
@@ -108,15 +106,13 @@ class Assembly:
 
     def add(self, name: str, offset: int, values: torch.Tensor) -> None:
         """Take the next piece: fp32 update, or final values in the base's dtype."""
-        import torch
-
         self._received[name] += values.numel()
         if self._cache is not None:
             self._cache.add(name, offset, values)
         if self._coefficient is not None:
             base = self._base.read(name, offset, values.numel())
             values = merged_values(base, values, self._coefficient)
-        if self._problem is None and not torch.isfinite(values).all():
+        if self._problem is None and not is_finite(values):
             self._problem = f"tensor '{name}' of the merged model holds NaN or infinity"
         if self._problem is None:
             self._sink.write(name, offset, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,7 @@ class Checkpoint:
         if len(self._shard_of) != sum(len(header.entries) for header in self.headers.values()):
             raise CheckpointError(f"{path}: a tensor stands in two shards; save the model again")
         self._descriptors: dict[str, int] = {}
+        self._opening = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,9 +112,10 @@ class Checkpoint:
             self.close()
 
     def _descriptor(self, shard: str) -> int:
-        if shard not in self._descriptors:
-            self._descriptors[shard] = os.open(self.path / shard, os.O_RDONLY | os.O_CLOEXEC)
-        return self._descriptors[shard]
+        with self._opening:
+            if shard not in self._descriptors:
+                self._descriptors[shard] = os.open(self.path / shard, os.O_RDONLY | os.O_CLOEXEC)
+            return self._descriptors[shard]
 
 
 def shard_names(path: Path) -> list[str]:

@@ -1,25 +1,31 @@
 """Exact order statistics of non-negative values over a whole model or per tensor, by radix select on bit patterns.
 
-The order of non-negative fp32 numbers is the order of their bits read as integers. A first pass counts the high
-15 bits below the sign, a second one the low 16 bits of the members of those buckets that hold a wanted rank: a few
+The order of non-negative fp32 numbers is the order of their bits read as integers. Counting the high 15 bits below
+the sign tells the bucket of a rank; counting the low 16 bits of the members of that bucket tells the value: a few
 histograms, whatever the model's size.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from mergebench_core.checkpoints.threads import map_in_order
 from mergebench_core.errors import InputError
 from mergebench_core.hyperparameters import Hyperparameter
+from mergebench_core.kernels.weights import BitCounts
 from mergebench_core.methods import Context, TensorChunk
 
 if TYPE_CHECKING:
     import torch
 
-HIGH_BINS = 1 << 15
-LOW_BINS = 1 << 16
+WIDTH = 3
+"""Buckets around a foretold one whose members are told apart in the first pass."""
+MAX_SAMPLE = 16
+"""Chunks from which the buckets are foretold."""
 
 Values = Callable[[TensorChunk], Mapping[str, "torch.Tensor"]]
 """Returns, by label, fp32 values of a chunk; their magnitudes are ranked, label by label."""
@@ -71,57 +77,70 @@ def tensor_order_statistics(context: Context, values: Values, ranks: Ranks) -> d
 
 
 def order_statistics(chunks: Chunks, values: Values, ranks: Ranks) -> dict[str, list[float]]:
-    """Return, by label, the magnitudes at the wanted ranks over all chunks; they are walked twice."""
-    high = _high_counts(chunks, values)
+    """Return, by label, the magnitudes at the wanted ranks over all chunks.
+
+    One pass suffices if a sample foretells the buckets of the wanted ranks, which it nearly always does; a second
+    one counts those that it missed. The result is exact either way.
+    """
+    counts = _counts(chunks, values, _foretold(chunks, values, ranks), WIDTH)
     selected = {
-        label: [_select(counts, rank) for rank in ranks(int(counts.sum()))] for label, counts in high.items()
+        label: [_select(found.high, rank) for rank in ranks(int(found.high.sum()))]
+        for label, found in counts.items()
     }
-    low = _low_counts(
-        chunks, values, {label: {bucket for bucket, _ in found} for label, found in selected.items()}
-    )
+    missed = {
+        label: {bucket for bucket, _ in places if counts[label].low_of(bucket) is None}
+        for label, places in selected.items()
+    }
+    again = _counts(chunks, values, missed, 1) if any(missed.values()) else {}
     return {
-        label: [_float_of(bucket << 16 | _select(low[label, bucket], rank)[0]) for bucket, rank in found]
-        for label, found in selected.items()
+        label: [_value(bucket, rank, counts[label], again.get(label)) for bucket, rank in places]
+        for label, places in selected.items()
     }
 
 
-def _high_counts(chunks: Chunks, values: Values) -> dict[str, torch.Tensor]:
-    """Count the high magnitude bits of every label's values."""
-    import torch
-
-    totals: dict[str, torch.Tensor] = {}
-    for chunk in chunks():
-        for label, vector in values(chunk).items():
-            counts = torch.bincount(_magnitude_bits(vector) >> 16, minlength=HIGH_BINS)
-            totals[label] = totals[label] + counts if label in totals else counts
-    return totals
+def _value(bucket: int, rank: int, *counts: BitCounts | None) -> float:
+    """Return the value of this rank within a bucket."""
+    lows = [low for found in counts if found is not None and (low := found.low_of(bucket)) is not None]
+    return _float_of(bucket << 16 | _select(lows[0], rank)[0])
 
 
-def _low_counts(
-    chunks: Chunks, values: Values, buckets: Mapping[str, set[int]]
-) -> dict[tuple[str, int], torch.Tensor]:
-    """Count the low magnitude bits within every wanted bucket of a label."""
-    import torch
-
-    totals = {
-        (label, bucket): torch.zeros(LOW_BINS, dtype=torch.int64)
-        for label, wanted in buckets.items()
-        for bucket in wanted
+def _foretold(chunks: Chunks, values: Values, ranks: Ranks) -> dict[str, set[int]]:
+    """Return, by label, the first of `WIDTH` buckets around each wanted rank of a sample of the chunks."""
+    step = max(8, sum(1 for _ in chunks()) // MAX_SAMPLE)
+    counts = _counts(lambda: islice(chunks(), 0, None, step), values, {}, 1)
+    return {
+        label: {max(0, _select(found.high, rank)[0] - WIDTH // 2) for rank in ranks(int(found.high.sum()))}
+        for label, found in counts.items()
+        if int(found.high.sum())
     }
-    for chunk in chunks():
-        for label, vector in values(chunk).items():
-            bits = _magnitude_bits(vector)
-            for bucket in buckets[label]:
-                totals[label, bucket] += torch.bincount(
-                    (bits & 0xFFFF)[(bits >> 16) == bucket], minlength=LOW_BINS
-                )
-    return totals
 
 
-def _magnitude_bits(values: torch.Tensor) -> torch.Tensor:
+def _counts(chunks: Chunks, values: Values, firsts: Mapping[str, set[int]], width: int) -> dict[str, BitCounts]:
+    """Count all chunks by label, each thread for itself, then together."""
     import torch
 
-    return values.reshape(-1).view(torch.int32) & 0x7FFFFFFF
+    own = threading.local()
+    counted: list[dict[str, BitCounts]] = []
+
+    def count(chunk: TensorChunk) -> None:
+        if not hasattr(own, "counts"):
+            own.counts = {}
+            counted.append(own.counts)
+        for label, part in values(chunk).items():
+            if label not in own.counts:
+                own.counts[label] = BitCounts(sorted(firsts.get(label, ())), width)
+            own.counts[label].add(part)
+
+    for _ in map_in_order(count, chunks(), torch.get_num_threads()):
+        pass
+    totals: dict[str, BitCounts] = {}
+    for found in counted:
+        for label, part in found.items():
+            if label in totals:
+                totals[label].merge(part)
+            else:
+                totals[label] = part
+    return totals
 
 
 def _select(counts: torch.Tensor, rank: int) -> tuple[int, int]:

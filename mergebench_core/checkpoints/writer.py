@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ SIDE_FILES = (
     "special_tokens_map.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
     "chat_template.jinja",
 )  # fmt: skip
+MAX_UNHASHED = 8
+"""Pieces that may wait for the thread that hashes them."""
 
 
 class CheckpointWriter:
@@ -35,6 +39,8 @@ class CheckpointWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         self._digest = WeightsDigest()
+        self._hashing = ThreadPoolExecutor(1, "digest")
+        self._hashed: deque[Future[None]] = deque()
         self._files = {name: entry for shard in base.headers for name, entry in self._open(shard).items()}
         self._written = dict.fromkeys(base.names, 0)
         for entry in base.entries.values():
@@ -48,12 +54,14 @@ class CheckpointWriter:
         return {name: (descriptor, entry) for name, entry in header.entries.items()}
 
     def write(self, name: str, offset: int, values: torch.Tensor) -> None:
-        """Write elements from `offset` on; `values` is flat, in the tensor's stored dtype."""
+        """Write elements from `offset` on; `values` is flat, in the tensor's stored dtype, and changes no more."""
         descriptor, entry = self._files[name]
         assert offset == self._written[name]
         data = tensor_bytes(values)
         _write_all(descriptor, data, entry.start + offset * ITEM_BYTES[entry.dtype])
-        self._digest.add(entry, values)
+        self._hashed.append(self._hashing.submit(self._digest.add, entry, values))
+        if len(self._hashed) > MAX_UNHASHED:
+            self._hashed.popleft().result()
         self._written[name] += values.numel()
 
     def copy_from_base(self, entry: TensorEntry) -> None:
@@ -73,6 +81,8 @@ class CheckpointWriter:
             os.close(descriptor)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._partial.rename(self._folder)
+        while self._hashed:
+            self._hashed.popleft().result()
         return self._digest.hexdigest()
 
     def abort(self) -> None:
@@ -82,6 +92,7 @@ class CheckpointWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def _close(self) -> list[int]:
+        self._hashing.shutdown()
         descriptors = sorted({descriptor for descriptor, _ in self._files.values()})
         self._files = {} if not descriptors else {name: (-1, entry) for name, (_, entry) in self._files.items()}
         return [descriptor for descriptor in descriptors if descriptor >= 0]

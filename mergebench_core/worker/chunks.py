@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL, Checkpoint, Piece, pieces
 from mergebench_core.checkpoints.roles import layer_of, role_of
-from mergebench_core.methods import Depth, PerDomain, Role
+from mergebench_core.kernels.updates import task_vector
+from mergebench_core.methods import Depth, PerDomain, Role, StoredWeights
 from mergebench_core.worker.random import key_of, uniform
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class CheckpointChunk:
     def __init__(self, models: Models, piece: Piece, depth: Depth) -> None:
         self._models = models
         self._piece = piece
+        self._stored: StoredWeights | None = None
+        self._base: torch.Tensor | None = None
+        self._task_vectors: PerDomain[torch.Tensor] | None = None
         self.shape = (piece.numel,) if depth == "elementwise" else piece.entry.shape
 
     @property
@@ -60,24 +63,52 @@ class CheckpointChunk:
         """Elements of the whole tensor."""
         return self._piece.entry.numel
 
-    @cached_property
+    @property
+    def stored(self) -> StoredWeights:
+        """The weights as they are stored; read when first asked for."""
+        if self._stored is None:
+            self._stored = StoredWeights(
+                base=self._read(self._models.base),
+                specialists=PerDomain(
+                    {domain: self._read(model) for domain, model in self._models.specialists.items()}
+                ),
+                random_keys=tuple(
+                    key_of(self._models.seed, domain, self.name) for domain in sorted(self._models.specialists)
+                ),
+                shape=self.shape,
+            )
+        return self._stored
+
+    @property
     def base(self) -> torch.Tensor:
-        return self._read(self._models.base)
+        if self._base is None:
+            self._base = self.stored.base.float().view(self.shape)
+        return self._base
 
-    @cached_property
+    @property
     def specialists(self) -> PerDomain[torch.Tensor]:
-        return PerDomain({domain: self._read(model) for domain, model in self._models.specialists.items()})
+        return PerDomain(
+            {domain: values.float().view(self.shape) for domain, values in self.stored.specialists.items()}
+        )
 
-    @cached_property
+    @property
     def task_vectors(self) -> PerDomain[torch.Tensor]:
-        return PerDomain({domain: values - self.base for domain, values in self.specialists.items()})
+        if self._task_vectors is None:
+            base = self.stored.base
+            self._task_vectors = PerDomain(
+                {
+                    domain: task_vector(base, values).view(self.shape)
+                    for domain, values in self.stored.specialists.items()
+                }
+            )
+        return self._task_vectors
 
     def random(self, domain: str) -> torch.Tensor:
         key = key_of(self._models.seed, domain, self.name)
         return uniform(key, self.offset, self.numel).view(self.shape)
 
     def _read(self, model: Checkpoint) -> torch.Tensor:
-        return model.read(self.name, self.offset, self.numel).float().view(self.shape)
+        return model.read(self.name, self.offset, self.numel)
 
 
 def walk(

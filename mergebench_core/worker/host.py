@@ -168,9 +168,10 @@ class MethodWorker:
             raise ProtocolError("a tensor came that nobody asked for")
         assembly.expect(name, offset, numel)
         dtype = assembly.dtype(name)
-        values = self._worker.window.take(_slot(message, dtype.itemsize), int(message["numel"]), dtype)
-        self._worker.channel.send({"ack": message["slot"]})
+        window, slot = self._worker.window, _slot(message, dtype.itemsize)
+        values = (window.view if assembly.copies else window.take)(slot, int(message["numel"]), dtype)
         assembly.add(name, int(message["offset"]), values)
+        self._worker.channel.send({"ack": message["slot"]})
 
     def _candidate(self, message: Message) -> Assembly:
         domains = message.get("domains")

@@ -12,10 +12,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergebench_core.kernels.library import VARIABLE, built_library
 from mergebench_core.worker.channel import Channel
 from mergebench_core.worker.window import Window, create_descriptor
 
 ISOLATION_LEVEL = 0
+KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+"""For glibc: buffers of chunks are allocated again and again; fresh pages would cost more than the arithmetic."""
 PASSED_ON = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PATH")
 
 
@@ -96,5 +103,7 @@ def _environment(folder: Path, num_threads: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **KEEP_FREED_MEMORY,
+        VARIABLE: str(built_library() or 0),
     }
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | own

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.dtypes import torch_dtype
+from mergebench_core.checkpoints.threads import map_in_order
 from mergebench_core.errors import MergebenchError, PluginError, ProtocolError
 from mergebench_core.hyperparameters import Config
 from mergebench_core.methods import Depth, MergingMethod, Prepared, overrides
@@ -121,12 +122,19 @@ class Session:
         is_final = overrides(self._method, "merge_tensor")
         compute = self._method.merge_tensor if is_final else self._method.update
         depth: Depth = "tensor" if self._method.info.depth == "tensor" else "elementwise"
-        for chunk in walk(self._models, self._context.plan.merged, depth, self._chunk_numel):
+        dtype_of = {
+            entry.name: torch_dtype(entry.dtype) if is_final else torch.float32
+            for entry in self._context.plan.merged
+        }
+
+        def result(chunk: CheckpointChunk) -> tuple[CheckpointChunk, torch.Tensor]:
             with torch.no_grad():
                 values = compute(chunk, config, prepared.view(chunk))
-            dtype = torch_dtype(self._models.base.entry(chunk.name).dtype) if is_final else torch.float32
-            _check_result(values, chunk, dtype, compute.__name__)
-            yield chunk, values.detach().cpu().contiguous().reshape(-1)
+            _check_result(values, chunk, dtype_of[chunk.name], compute.__name__)
+            return chunk, values.detach().cpu().contiguous().reshape(-1)
+
+        chunks = walk(self._models, self._context.plan.merged, depth, self._chunk_numel)
+        yield from map_in_order(result, chunks, 1 if depth == "tensor" else torch.get_num_threads())
 
     def _seen_by_prepare(self, config: Config) -> Config:
         return {name: config[name] for name in self._method.prepare_uses if name in config}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -9,7 +10,6 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
-from mergebench_core.checkpoints.digest import tensor_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -40,19 +40,22 @@ class Window:
 
     def put(self, slot: int, values: torch.Tensor) -> None:
         """Copy a contiguous tensor of at most `SLOT_BYTES` into a slot."""
-        data = tensor_bytes(values)
-        assert len(data) <= SLOT_BYTES
-        self._memory[slot * SLOT_BYTES : slot * SLOT_BYTES + len(data)] = data
+        assert values.nbytes <= SLOT_BYTES
+        self.view(slot, values.numel(), values.dtype).copy_(values)
+
+    def view(self, slot: int, numel: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return a slot's first `numel` elements, flat, where they lie: the other side may still change them."""
+        import torch
+
+        if not numel:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(self._memory, dtype=dtype, count=numel, offset=slot * SLOT_BYTES)
 
     def take(self, slot: int, numel: int, dtype: torch.dtype) -> torch.Tensor:
         """Return a copy of a slot's first `numel` elements, flat; the other side cannot change it any more."""
-        import torch
-
-        start = slot * SLOT_BYTES
-        with memoryview(self._memory) as view:
-            data = bytearray(view[start : start + numel * dtype.itemsize])
-        return torch.frombuffer(data, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
+        return self.view(slot, numel, dtype).clone()
 
     def close(self) -> None:
-        """Unmap the memory."""
-        self._memory.close()
+        """Unmap the memory, unless views of it are still about: then with the last of them."""
+        with contextlib.suppress(BufferError):
+            self._memory.close()

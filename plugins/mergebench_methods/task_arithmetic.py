@@ -1,6 +1,7 @@
 """Task Arithmetic (arXiv:2212.04089): base + scaling_coefficient * sum of task vectors."""
 
 from mergebench_core import MergingMethod, MethodInfo, grid, hookimpl
+from mergebench_core.kernels.updates import sum_of_task_vectors
 
 
 class TaskArithmetic(MergingMethod):
@@ -14,7 +15,7 @@ class TaskArithmetic(MergingMethod):
     linear_in = "scaling_coefficient"
 
     def update(self, tensor, config, prepared):
-        return sum(tensor.task_vectors)
+        return sum_of_task_vectors(tensor)
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from mergebench_core import MergingMethod, MethodInfo, Prepared, grid, hookimpl
 from mergebench_core.checkpoints.thresholds import magnitude_thresholds
+from mergebench_core.kernels.updates import elected_mean
 
 
 class Ties(MergingMethod):
@@ -20,12 +21,7 @@ class Ties(MergingMethod):
         return Prepared(data={"threshold": magnitude_thresholds(context, config["density"])})
 
     def update(self, tensor, config, prepared):
-        thresholds = prepared.data["threshold"]
-        trimmed = [vector * (vector.abs() >= thresholds[domain]) for domain, vector in tensor.task_vectors.items()]
-        elected = sum(trimmed).sign()
-        agreeing = [vector * (vector.sign() == elected) for vector in trimmed]
-        num_agreeing = sum((vector != 0).float() for vector in agreeing)
-        return sum(agreeing) / num_agreeing.clamp(min=1)
+        return elected_mean(tensor, low=prepared.data["threshold"])
 
 
 @hookimpl

@@ -11,7 +11,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mergebench_core.checkpoints.thresholds import magnitude_thresholds
+from mergebench_core.checkpoints.thresholds import (
+    magnitude_thresholds,
+    task_vector_values,
+    tensor_order_statistics,
+)
 from mergebench_core.errors import InputError
 from mergebench_core.methods import PerDomain
 
@@ -96,11 +100,32 @@ def test_members_of_one_bucket_are_told_apart():
         assert threshold(vector, density) == sorted_threshold(vector, density)
 
 
-def test_every_domain_has_its_own_over_all_tensors_in_two_walks():
+def test_every_domain_has_its_own_over_all_tensors():
     vectors = {"math": torch.arange(10.0), "coding": 100 * torch.arange(10.0)}
-    context = FakeContext(vectors, [4, 1, 5])
-    assert magnitude_thresholds(context, 0.3) == {"coding": 700.0, "math": 7.0}
-    assert context.num_walks == 2
+    assert magnitude_thresholds(FakeContext(vectors, [4, 1, 5]), 0.3) == {"coding": 700.0, "math": 7.0}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_exact_whether_the_sample_foretells_it_or_not(scale):
+    """The sample is every eighth chunk; the others are of another size with `scale`."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(80, 4000, generator=generator)
+    vector[::8] *= scale
+    for density in (0.5, 0.2):
+        context = FakeContext({"math": vector.flatten()}, [4000] * 80)
+        found = magnitude_thresholds(context, density)["math"]
+        assert found == sorted_threshold(vector.flatten(), density)
+        assert context.num_walks == (3 if scale == 1.0 else 4)
+
+
+def test_several_ranks_per_tensor():
+    """The largest and the third largest magnitude of each tensor."""
+    chunks = {"a": torch.tensor([1.0, -5.0, 2.0, 3.0]), "b": torch.tensor([0.0, 0.0, -7.0])}
+    context = FakeContext({}, [])
+    context.merged_names = tuple(chunks)
+    context.chunks = lambda names: [FakeChunk(PerDomain({"math": chunks[name]})) for name in names]
+    found = tensor_order_statistics(context, task_vector_values, lambda numel: [1, 3])
+    assert found == {"a": {"math": [5.0, 2.0]}, "b": {"math": [7.0, 0.0]}}
 
 
 def test_shapes_do_not_matter():

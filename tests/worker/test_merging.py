@@ -6,9 +6,9 @@ import pytest
 import torch
 from checkpoint_samples import DOMAINS, EMBED, HEAD, MERGED, random_models
 
-from mergebench_core.checkpoints.assembly import merged_values
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
+from mergebench_core.kernels.weights import merged_values
 from mergebench_core.worker.random import key_of, uniform
 
 CONFIGS = {

@@ -1,0 +1,1 @@
+"""Compiled loops for elementwise merging, with torch doing the same where there is no compiler."""
