@@ -67,7 +67,7 @@ class Server:
         if kind == "prepare":
             return self._session.prepare(request["config"], is_fresh=request["is_fresh"])
         if kind == "merge":
-            return self._session.merge(request["config"])
+            return self._session.merge(request["config"], request["num_done"])
         raise ProtocolError(f"unknown request '{kind}'")
 
 
@@ -104,16 +104,19 @@ class Session:
             raise PluginError(f"prepare returned {type(prepared).__name__}; return Prepared(...)")
         self._prepared[key] = store_prepared(prepared, self._folder)
 
-    def merge(self, config: dict[str, Any]) -> None:
-        """Stream the update, or the final tensors, of this configuration to the host."""
+    def merge(self, config: dict[str, Any], num_done: int) -> None:
+        """Stream the update, or the final tensors, of this configuration to the host.
+
+        The host has the first `num_done` tensors already; depth `model` starts from the beginning.
+        """
         hidden = {name: value for name, value in config.items() if name != self._method.linear_in}
         if self._method.info.depth == "model":
             self._stream.send_tensors(self._method.merge(self._context, hidden), self._models.base)
             return
-        for chunk, values in self._results(hidden):
+        for chunk, values in self._results(hidden, num_done):
             self._stream.send_piece(chunk.name, chunk.offset, values)
 
-    def _results(self, config: Config) -> Iterator[tuple[CheckpointChunk, torch.Tensor]]:
+    def _results(self, config: Config, num_done: int) -> Iterator[tuple[CheckpointChunk, torch.Tensor]]:
         import torch
 
         key = json.dumps(self._seen_by_prepare(config), sort_keys=True)
@@ -121,7 +124,7 @@ class Session:
         is_final = overrides(self._method, "merge_tensor")
         compute = self._method.merge_tensor if is_final else self._method.update
         depth: Depth = "tensor" if self._method.info.depth == "tensor" else "elementwise"
-        for chunk in walk(self._models, self._context.plan.merged, depth, self._chunk_numel):
+        for chunk in walk(self._models, self._context.plan.merged[num_done:], depth, self._chunk_numel):
             with torch.no_grad():
                 values = compute(chunk, config, prepared.view(chunk))
             dtype = torch_dtype(self._models.base.entry(chunk.name).dtype) if is_final else torch.float32
