@@ -96,7 +96,7 @@ def test_a_bias_that_the_base_lacks_is_no_buffer(tmp_path):
 
 
 def test_a_missing_head_that_is_merged_names_the_remedy(tmp_path):
-    with pytest.raises(CheckpointError, match="tied to the embeddings.*save it untied"):
+    with pytest.raises(CheckpointError, match=r"tied to the embeddings.*save it untied"):
         check(tmp_path, lambda t: t.pop(HEAD), roles=frozenset())
 
 
