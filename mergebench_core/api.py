@@ -8,7 +8,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from mergebench_core.records import RunRecord
 from mergebench_core.tracks.registry import load_track
 
 if TYPE_CHECKING:
+    from mergebench_core.hyperparameters import Hyperparameter
+    from mergebench_core.merging.merge import MergeResult
     from mergebench_core.results import BoardRow
     from mergebench_core.workbench import Progress, Workbench
 
@@ -150,6 +152,62 @@ def evaluate(
     bench = open_bench(base, track=track, home=home, progress=progress)
     checkpoint = evaluate_checkpoint(bench, Path(path))
     return _result(bench, checkpoint, run_references(bench))
+
+
+def merge(
+    method: str,
+    *,
+    base: str | Path,
+    specialists: Mapping[str, str | Path],
+    out: str | Path,
+    settings: Mapping[str, Hyperparameter] | None = None,
+    samples: Mapping[str, Path] | None = None,
+    plugin: Path | None = None,
+    seed: int = 0,
+    num_threads: int = 1,
+    force: bool = False,
+    push: str | None = None,
+    private: bool = False,
+    progress: Progress = _quiet,
+) -> MergeResult:
+    """Merge own models into a folder that transformers loads; goes on where an interrupted merge was.
+
+    Args:
+        method: name of a method.
+        base: what all specialists were fine-tuned from: a folder, or `owner/name[@revision]` on the Hub.
+        specialists: fine-tuned models by domain; domains are names of your choice.
+        out: new folder for the merged model.
+        settings: hyper-parameters; defaults where it says nothing.
+        samples: JSON-lines files of calibration samples by domain, for methods that read some.
+        plugin: a Python file that registers the method, if it is not installed.
+        seed: seed of methods that draw random numbers.
+        num_threads: threads of the worker; results of exact methods do not depend on it.
+        force: whether to replace what is in `out`.
+        push: repository on the Hub to upload the result to.
+        private: whether that repository is made private.
+        progress: called with lines of progress.
+
+    Raises:
+        InputError: an unknown name, a bad setting, or models that do not fit together.
+        RunError: the method or the push failed.
+    """
+    from mergebench_core.merging.merge import MergeOrder, merge_models
+
+    order = MergeOrder(
+        method=method,
+        base=str(base),
+        specialists={domain: str(model) for domain, model in specialists.items()},
+        out=Path(out),
+        settings=settings or {},
+        seed=seed,
+        num_threads=num_threads,
+        plugin=plugin,
+        samples=samples or {},
+        is_forced=force,
+        push=push,
+        is_private=private,
+    )
+    return merge_models(order, progress)
 
 
 def results(*, track: str | None = None, base: str | None = None, home: Path | None = None) -> list[BoardRow]:

@@ -39,9 +39,9 @@ from mergebench_core.tuning import (
     validation_score,
 )
 from mergebench_core.workbench import Workbench
-from mergebench_core.worker.catalog import CatalogMethod
+from mergebench_core.worker.catalog import CatalogMethod, open_method
 from mergebench_core.worker.description import MethodDescription
-from mergebench_core.worker.host import Job, MethodWorker
+from mergebench_core.worker.host import MethodWorker
 from mergebench_core.worker.launcher import ISOLATION_LEVEL
 
 Status = Literal["completed", "failed", "over_budget"]
@@ -146,16 +146,14 @@ class MethodRun:
         self.tasks, self.evaluation_runtime_s = self.bench.evaluate(self.folder, merged, digest)
 
     def _open(self, worker: MethodWorker) -> None:
-        worker.load(self.method.sources)
-        worker.open(
-            Job(
-                method=self.description.name,
-                base=self.bench.base.path,
-                specialists=self.bench.base.specialists,
-                seed=self.seed,
-                num_threads=self.bench.num_threads,
-                chunk_numel=self.chunk_numel,
-            )
+        open_method(
+            worker,
+            self.method,
+            base=self.bench.base.path,
+            specialists=self.bench.base.specialists,
+            seed=self.seed,
+            num_threads=self.bench.num_threads,
+            chunk_numel=self.chunk_numel,
         )
 
     def _tune(self, worker: MethodWorker) -> None:
@@ -224,13 +222,11 @@ class MethodRun:
             cache.seal(key)
 
     def _assembly(self, config: Mapping[str, Hyperparameter], sink: Sink, cache: UpdateCache | None) -> Assembly:
-        linear_in = self.description.linear_in
-        coefficient = float(config.get(linear_in or "", 1.0))
         return Assembly(
             base=self.bench.base_checkpoint,
             entries=self.plan.merged,
             sink=sink,
-            coefficient=None if self.description.gives_final_values else coefficient,
+            coefficient=self.description.coefficient(config),
             cache=cache,
         )
 

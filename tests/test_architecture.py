@@ -21,7 +21,7 @@ LAYERS = [
     {"calibration", "evaluation", "environment", "store", "results", "worker", "jobs"},
     {"tuning", "workbench"},
     {"reference", "services"},
-    {"runner"},
+    {"runner", "merging"},
     {"api", "executors", "doctor"},
     {"demo"},
     {"cli"},

@@ -117,6 +117,11 @@ class Assembly:
         if self._problem is None:
             self._sink.write(name, offset, values)
 
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the values so far; nothing is written any more once there is something."""
+        return self._problem
+
     def finish(self) -> None:
         """Check that everything came.
 

@@ -28,10 +28,18 @@ class WeightsDigest:
             self.begin(entry)
         self._tensors[entry.name][1].update(tensor_bytes(values))
 
+    def add_bytes(self, entry: TensorEntry, data: bytes) -> None:
+        """Add the next bytes of a tensor that was begun."""
+        self._tensors[entry.name][1].update(data)
+
     def begin(self, entry: TensorEntry) -> None:
         """Name a tensor, also one without elements."""
         shape = "x".join(map(str, entry.shape))
         self._tensors[entry.name] = (f"{entry.name} {entry.dtype} {shape}", hashlib.sha256())
+
+    def tensor_sha256(self, name: str) -> str:
+        """Return the sha256 of what was added of one tensor."""
+        return self._tensors[name][1].hexdigest()
 
     def hexdigest(self) -> str:
         """Return the digest of what was added."""

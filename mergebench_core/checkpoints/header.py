@@ -99,7 +99,7 @@ def _entry(path: Path, name: str, value: Any, data_start: int) -> TensorEntry:
     except (TypeError, KeyError, ValueError):
         raise _bad(path, f"tensor '{name}' is not described by dtype, shape and data_offsets") from None
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise _bad(path, f"tensor '{name}' has dtype {dtype!r}, which is not supported")
+        raise _bad(path, f"tensor '{name}' has dtype {dtype!r}, which is not supported (a quantised model?)")
     sizes = [*shape, start, end] if isinstance(shape, list) else [None]
     if not all(type(size) is int and 0 <= size < 2**62 for size in sizes):
         raise _bad(path, f"tensor '{name}' has a shape or offset that is no non-negative integer")

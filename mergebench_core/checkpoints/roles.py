@@ -6,6 +6,10 @@ import re
 
 from mergebench_core.methods import Role
 
+BUFFER = re.compile(
+    r"(?:^|\.)(?:rotary_emb\..+|.*inv_freq|position_ids|token_type_ids|masked_bias|(?:cos|sin)_cached|relative_position_index)$"
+)
+"""Tensors that are made from the configuration, not learned; some versions of transformers saved them."""
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 
 
@@ -27,6 +31,15 @@ def role_of(name: str, shape: tuple[int, ...]) -> Role:
     if parts[-1] == "bias":
         return "bias"
     return "linear" if len(shape) == 2 else "other"
+
+
+def is_buffer(name: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor is made from the configuration and not learned, such as rotary frequencies.
+
+    Causal masks were once saved as `attn.bias`, with four dimensions where a bias has one.
+    """
+    is_mask = name.endswith(("attn.bias", "attention.bias")) and len(shape) == 4
+    return is_mask or BUFFER.search(name) is not None
 
 
 def layer_of(name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,12 +33,18 @@ class CheckpointWriter:
     killed writer leaves no half checkpoint under the final name.
     """
 
-    def __init__(self, base: Checkpoint, folder: Path) -> None:
+    def __init__(self, base: Checkpoint, folder: Path, finished: Mapping[str, str] | None = None) -> None:
+        """Start anew, or go on with what an interrupted writer left.
+
+        `finished` gives the sha256 of tensors that were complete, in the order in which they were written. The
+        first ones whose bytes are still so are kept: `num_kept` of them.
+        """
         self._base = base
         self._folder = folder
         self._partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
+        if finished is None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True, exist_ok=finished is not None)
         self._digest = WeightsDigest()
         self._hashing = ThreadPoolExecutor(1, "digest")
         self._hashed: deque[Future[None]] = deque()
@@ -45,10 +52,30 @@ class CheckpointWriter:
         self._written = dict.fromkeys(base.names, 0)
         for entry in base.entries.values():
             self._digest.begin(entry)
+        self.num_kept = 0
+        for name, sha256 in (finished or {}).items():
+            if not self._keep(name, sha256):
+                break
+            self.num_kept += 1
+
+    def _keep(self, name: str, sha256: str) -> bool:
+        """Count a tensor as written if its bytes lie there."""
+        descriptor, entry = self._files[name]
+        for piece in pieces(entry):
+            item = ITEM_BYTES[entry.dtype]
+            data = os.pread(descriptor, piece.numel * item, entry.start + piece.offset * item)
+            self._digest.add_bytes(entry, data)
+        is_kept = self.tensor_sha256(name) == sha256
+        self._digest.begin(entry) if not is_kept else self._written.update({name: entry.numel})
+        return is_kept
+
+    def tensor_sha256(self, name: str) -> str:
+        """Return the sha256 of what was written of a tensor."""
+        return self._digest.tensor_sha256(name)
 
     def _open(self, shard: str) -> dict[str, tuple[int, TensorEntry]]:
         header = self._base.headers[shard]
-        descriptor = os.open(self._partial / shard, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._partial / shard, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         os.ftruncate(descriptor, header.file_bytes)
         _write_all(descriptor, memoryview(header.raw), 0)
         return {name: (descriptor, entry) for name, entry in header.entries.items()}
@@ -85,10 +112,14 @@ class CheckpointWriter:
             self._hashed.popleft().result()
         return self._digest.hexdigest()
 
-    def abort(self) -> None:
-        """Remove what was written so far."""
+    def pause(self) -> None:
+        """Close the files and leave what was written for a writer that goes on."""
         for descriptor in self._close():
             os.close(descriptor)
+
+    def abort(self) -> None:
+        """Remove what was written so far."""
+        self.pause()
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def _close(self) -> list[int]:

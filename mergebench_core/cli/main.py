@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mergebench_core.cli import board, building, listing, running
+from mergebench_core.cli import board, building, listing, merging, running
 from mergebench_core.errors import MergebenchError
 
 INTERRUPTED = 130
@@ -33,6 +33,7 @@ for command in (
     running.reference,
     running.run,
     running.evaluate,
+    merging.merge,
     listing.results,
     board.leaderboard,
     board.doctor,

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import PluginError, unknown_name
 from mergebench_core.plugins import PluginSource, file_source, installed_sources, source_sha256
 from mergebench_core.worker.description import MethodDescription
-from mergebench_core.worker.host import MethodWorker
+from mergebench_core.worker.host import Job, MethodWorker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,30 @@ def _entry(description: MethodDescription, source_of: Mapping[str, PluginSource]
     digests = [source_sha256(source) for source in sources]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return CatalogMethod(description=description, sources=sources, source_sha256=digest)
+
+
+def open_method(
+    worker: MethodWorker,
+    method: CatalogMethod,
+    *,
+    base: Path,
+    specialists: Mapping[str, Path],
+    seed: int,
+    num_threads: int,
+    chunk_numel: int = CHUNK_NUMEL,
+) -> None:
+    """Let a worker load the method's plugins and open the models for it."""
+    worker.load(method.sources)
+    worker.open(
+        Job(
+            method=method.description.name,
+            base=base,
+            specialists=specialists,
+            seed=seed,
+            num_threads=num_threads,
+            chunk_numel=chunk_numel,
+        )
+    )
 
 
 def find_method(catalog: Mapping[str, CatalogMethod], name: str) -> CatalogMethod:

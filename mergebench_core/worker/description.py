@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mergebench_core.hyperparameters import Parameter, SearchSpace, Stage
+from mergebench_core.hyperparameters import Config, Parameter, SearchSpace, Stage
 from mergebench_core.methods import Depth, Determinism, Need, Role, overrides
 from mergebench_core.plugins import LoadedMethod
 
@@ -66,6 +66,10 @@ class MethodDescription(BaseModel):
     stages: tuple[StageDescription, ...]
     plugin: str
     plugin_path: str
+
+    def coefficient(self, config: Config) -> float | None:
+        """Return what the method's updates are multiplied by; None if it sends final tensors."""
+        return None if self.gives_final_values else float(config.get(self.linear_in or "", 1.0))
 
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -125,9 +125,9 @@ class MethodWorker:
         """Let the method prepare for a configuration; `is_fresh` forbids reusing an earlier state."""
         self._request({"request": "prepare", "config": dict(config), "is_fresh": is_fresh})
 
-    def merge(self, config: Mapping[str, Hyperparameter], assembly: Assembly) -> None:
-        """Let the method merge; what it computes goes into `assembly`."""
-        self._request({"request": "merge", "config": dict(config)}, assembly)
+    def merge(self, config: Mapping[str, Hyperparameter], assembly: Assembly, *, num_done: int = 0) -> None:
+        """Let the method merge; what it computes goes into `assembly`, which has no first `num_done` tensors."""
+        self._request({"request": "merge", "config": dict(config), "num_done": num_done}, assembly)
         assembly.finish()
 
     def peak_rss_bytes(self) -> int | None:

@@ -68,7 +68,7 @@ class Server:
         if kind == "prepare":
             return self._session.prepare(request["config"], is_fresh=request["is_fresh"])
         if kind == "merge":
-            return self._session.merge(request["config"])
+            return self._session.merge(request["config"], request["num_done"])
         raise ProtocolError(f"unknown request '{kind}'")
 
 
@@ -105,16 +105,19 @@ class Session:
             raise PluginError(f"prepare returned {type(prepared).__name__}; return Prepared(...)")
         self._prepared[key] = store_prepared(prepared, self._folder)
 
-    def merge(self, config: dict[str, Any]) -> None:
-        """Stream the update, or the final tensors, of this configuration to the host."""
+    def merge(self, config: dict[str, Any], num_done: int) -> None:
+        """Stream the update, or the final tensors, of this configuration to the host.
+
+        The host has the first `num_done` tensors already; depth `model` starts from the beginning.
+        """
         hidden = {name: value for name, value in config.items() if name != self._method.linear_in}
         if self._method.info.depth == "model":
             self._stream.send_tensors(self._method.merge(self._context, hidden), self._models.base)
             return
-        for chunk, values in self._results(hidden):
+        for chunk, values in self._results(hidden, num_done):
             self._stream.send_piece(chunk.name, chunk.offset, values)
 
-    def _results(self, config: Config) -> Iterator[tuple[CheckpointChunk, torch.Tensor]]:
+    def _results(self, config: Config, num_done: int) -> Iterator[tuple[CheckpointChunk, torch.Tensor]]:
         import torch
 
         key = json.dumps(self._seen_by_prepare(config), sort_keys=True)
@@ -133,7 +136,7 @@ class Session:
             _check_result(values, chunk, dtype_of[chunk.name], compute.__name__)
             return chunk, values.detach().cpu().contiguous().reshape(-1)
 
-        chunks = walk(self._models, self._context.plan.merged, depth, self._chunk_numel)
+        chunks = walk(self._models, self._context.plan.merged[num_done:], depth, self._chunk_numel)
         yield from map_in_order(result, chunks, 1 if depth == "tensor" else torch.get_num_threads())
 
     def _seen_by_prepare(self, config: Config) -> Config:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from checkpoint_samples import EMBED, HEAD, MERGED, NORM, UP, random_tensors, write_checkpoint
 
-from mergebench_core.checkpoints.policy import check_compatible, check_specialists, merge_plan
+from mergebench_core.checkpoints.policy import check_compatible, check_specialists, is_finite, merge_plan
 from mergebench_core.checkpoints.roles import layer_of, role_of
 from mergebench_core.errors import CheckpointError
 
@@ -33,7 +33,8 @@ MISFITS = {
     "missing": (lambda t: t.pop(NORM), f"tensor '{NORM}' is missing"),
     "extra": (lambda t: t.update({"model.extra.weight": t[NORM].clone()}), "has tensor 'model.extra.weight'"),
     "shape": (lambda t: t.update({UP: t[UP].view(4, 6).clone()}), r"has shape [4, 6], the base has [6, 4]"),
-    "dtype": (lambda t: t.update({UP: t[UP].float()}), "is F32, the base is BF16"),
+    "double": (lambda t: t.update({UP: t[UP].double()}), "is F64, the base is BF16"),
+    "quantised": (lambda t: t.update({UP: t[UP].to(torch.int8)}), "is I8, the base is BF16; give the model in"),
     "nan": (set_value(UP, float("nan")), f"tensor '{UP}' holds NaN or infinity"),
     "inf": (set_value(NORM, float("-inf")), f"tensor '{NORM}' holds NaN or infinity"),
 }
@@ -52,7 +53,7 @@ OUTSIDE = {
     "larger vocabulary": lambda t: t.update({n: torch.cat([t[n], t[n][:2]]) for n in (EMBED, HEAD)}),
     "tied head": lambda t: t.pop(HEAD),
     "no embedding": lambda t: t.pop(EMBED),
-    "other dtype": lambda t: t.update({EMBED: t[EMBED].float()}),
+    "other dtype": lambda t: t.update({EMBED: t[EMBED].double()}),
     "nan": set_value(HEAD, float("nan")),
     "same": lambda t: None,
 }
@@ -61,6 +62,55 @@ OUTSIDE = {
 @pytest.mark.parametrize("case", OUTSIDE)
 def test_anything_goes_where_the_base_stays(tmp_path, case):
     check(tmp_path, OUTSIDE[case])
+
+
+BUFFERS = {
+    "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2),
+    "model.embeddings.position_ids": torch.arange(3),
+    "transformer.h.0.attn.bias": torch.ones(1, 1, 4, 4),
+    "transformer.h.0.attn.masked_bias": torch.tensor(-1e4),
+    "model.num_steps": torch.tensor([3]),
+}
+FITS = {
+    "fp32 specialist": lambda t: t.update({name: tensor.float() for name, tensor in t.items()}),
+    "fp16 tensor": lambda t: t.update({UP: t[UP].half()}),
+    "extra buffers": lambda t: t.update(BUFFERS),
+}
+
+
+@pytest.mark.parametrize("roles", [BASE_ROLES, frozenset()])
+@pytest.mark.parametrize("case", FITS)
+def test_other_precision_and_buffers_fit(tmp_path, case, roles):
+    check(tmp_path, FITS[case], roles=roles)
+
+
+def test_buffers_of_the_base_stay_and_may_be_missing(tmp_path):
+    check(tmp_path, lambda t: None, roles=frozenset(), change_base=lambda t: t.update(BUFFERS))
+    base = write_checkpoint(tmp_path / "other", {**random_tensors(0), **BUFFERS})
+    assert {entry.name for entry in merge_plan(base, frozenset()).left_out} == set(BUFFERS)
+
+
+def test_a_bias_that_the_base_lacks_is_no_buffer(tmp_path):
+    with pytest.raises(CheckpointError, match="which the base does not have"):
+        check(tmp_path, lambda t: t.update({"model.layers.0.self_attn.bias": torch.ones(4)}))
+
+
+def test_a_missing_head_that_is_merged_names_the_remedy(tmp_path):
+    with pytest.raises(CheckpointError, match=r"tied to the embeddings.*save it untied"):
+        check(tmp_path, lambda t: t.pop(HEAD), roles=frozenset())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_one_bad_value_is_found_wherever_it_stands(dtype, bad):
+    for numel in (1, 7, 8, 33, 1000):
+        good = torch.randn(numel, generator=torch.Generator().manual_seed(numel)).to(dtype)
+        assert is_finite(good)
+        for place in {0, numel // 2, numel - 1}:
+            values = good.clone()
+            values[place] = bad
+            assert not is_finite(values)
+    assert is_finite(torch.empty(0, dtype=dtype))
 
 
 @pytest.mark.parametrize("case", [case for case in OUTSIDE if case != "same"])
@@ -93,7 +143,8 @@ def test_plan_splits_by_role_and_keeps_file_order(tmp_path):
 def test_whole_models_must_match_everywhere(tmp_path):
     base = write_checkpoint(tmp_path / "base", random_tensors(0))
     check_compatible(base, base, "model")
-    for number, change in enumerate([*(c for c, _ in MISFITS.values()), *list(OUTSIDE.values())[:-1]]):
+    changes = [*(c for c, _ in MISFITS.values()), *list(OUTSIDE.values())[:-1], *FITS.values()]
+    for number, change in enumerate(changes):
         tensors = random_tensors(1)
         change(tensors)
         with pytest.raises(CheckpointError, match=r"^model: "):

@@ -74,6 +74,25 @@ def test_abort_leaves_nothing(tmp_path, num_tensors):
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+def test_a_paused_writer_goes_on(tmp_path):
+    """What is complete and unharmed is kept, up to the first tensor that is not."""
+    base = write_checkpoint(tmp_path / "base", random_tensors(0))
+    other = write_checkpoint(tmp_path / "other", random_tensors(1))
+    first = CheckpointWriter(base, tmp_path / "out")
+    write_values(first, other, base.names[:4])
+    finished = {name: first.tensor_sha256(name) for name in base.names[:4]}
+    first.pause()
+    harmed = {**finished, base.names[2]: "0" * 64}
+    again = CheckpointWriter(base, tmp_path / "out", harmed)
+    assert again.num_kept == 2
+    write_values(again, other, base.names[2:4])
+    again.pause()
+    last = CheckpointWriter(base, tmp_path / "out", finished)
+    assert last.num_kept == 4
+    write_values(last, other, base.names[4:])
+    assert last.finish() == weights_sha256(other) == weights_sha256(Checkpoint(tmp_path / "out"))
+
+
 def test_abort_after_finish_keeps_the_checkpoint(tmp_path):
     base = write_checkpoint(tmp_path / "base", random_tensors(0))
     writer = CheckpointWriter(base, tmp_path / "out")

@@ -1,0 +1,1 @@
+"""Merging anybody's models into a folder that transformers loads: no track, no evaluation."""
