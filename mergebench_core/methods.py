@@ -219,8 +219,9 @@ class Context(Protocol):
     def merged_names(self) -> tuple[str, ...]:
         """Names of the tensors that the method's policy merges, in the base's file order."""
 
-    def chunks(self, names: Iterable[str] | None = None) -> Iterator[TensorChunk]:
-        """Walk over tensors in chunks, in file order: those of `names`, by default all merged."""
+    def chunks(self, names: Iterable[str] | None = None, depth: Depth = "elementwise") -> Iterator[TensorChunk]:
+        """Walk over tensors in file order, those of `names`, by default all merged: in chunks, or whole for depth
+        `tensor`."""
 
     def calibration(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
         """Yield up to `num_samples` of the domain's samples: `prompt`, `completion`. Metered.
