@@ -38,13 +38,13 @@ class Lines(MergingMethod):
         """The method whose update is scaled.
 
         Raises:
-            PluginError: it gives final weights, of which there is no update to scale.
+            PluginError: it gives final weights, or is scaled by depth itself.
         """
         part = self.parts[self._part_name]
-        if part.info.depth == "model" or overrides(part, "merge_tensor"):
+        if isinstance(part, Lines) or part.info.depth == "model" or overrides(part, "merge_tensor"):
             raise PluginError(
-                f"method '{self._info.name}' builds on '{self._part_name}', which gives final weights; LiNeS "
-                "scales updates, so build on a method that defines `update`"
+                f"method '{self._info.name}' builds on '{self._part_name}', which gives final weights or is "
+                "scaled by depth itself; build on a method that defines `update`"
             )
         return part
 
@@ -67,8 +67,8 @@ class Lines(MergingMethod):
     def hyperparameters(self):
         """`beta` and everything that the part takes, but for its coefficient."""
         part = self.part
-        own = {"beta": Parameter(default=0.5, low=0.0, meaning="how much more the last block gets than the first")}
-        return own | {name: value for name, value in part.parameters.items() if name != part.linear_in}
+        beta = Parameter(default=0.5, low=0.0, meaning="how much more the last block gets than the first")
+        return {"beta": beta} | {name: found for name, found in part.parameters.items() if name != part.linear_in}
 
     @property
     def prepare_uses(self):
