@@ -107,10 +107,16 @@ def _expand(parameters: Mapping[str, Parameter], domains: Sequence[str]) -> Iter
 
 def declaration(parameters: Mapping[str, Parameter], name: str) -> Parameter | None:
     """Return what declares the hyper-parameter `name` of a configuration; per-domain names match any domain."""
+    owner = declared_name(parameters, name)
+    return None if owner is None else parameters[owner]
+
+
+def declared_name(parameters: Mapping[str, Parameter], name: str) -> str | None:
+    """Return the name under which `name` of a configuration is declared: `lambda` for `lambda_math`."""
     if name in parameters and not parameters[name].is_per_domain:
-        return parameters[name]
+        return name
     owners = [key for key, value in parameters.items() if value.is_per_domain and name.startswith(f"{key}_")]
-    return parameters[max(owners, key=len)] if owners else None
+    return max(owners, key=len) if owners else None
 
 
 def undeclared(values: Sequence[Hyperparameter]) -> Parameter:

@@ -231,8 +231,9 @@ class Context(Protocol):
     def merged_names(self) -> tuple[str, ...]:
         """Names of the tensors that the method's policy merges, in the base's file order."""
 
-    def chunks(self, names: Iterable[str] | None = None) -> Iterator[TensorChunk]:
-        """Walk over tensors in chunks, in file order: those of `names`, by default all merged."""
+    def chunks(self, names: Iterable[str] | None = None, depth: Depth = "elementwise") -> Iterator[TensorChunk]:
+        """Walk over tensors in file order, those of `names`, by default all merged: in chunks, or whole for depth
+        `tensor`."""
 
     def calibration(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
         """Yield up to `num_samples` of the domain's samples: `prompt`, `completion`. Metered.
@@ -276,7 +277,8 @@ class MergingMethod:
     parts: Mapping[str, MergingMethod] = {}
     """The methods that `info.builds_on` names, bound by the loader."""
     prepare_uses: ClassVar[tuple[str, ...]] = ()
-    """Hyper-parameters that `prepare` sees; its result is reused while they stay the same."""
+    """Hyper-parameters that `prepare` sees, a per-domain one for every domain; its result is reused while they
+    stay the same."""
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -361,7 +363,9 @@ def _contract_problems(method: MergingMethod) -> Iterator[str]:
         yield "overrides merge or merge_tensor and so cannot be linear; remove linear_in"
     if wrong := [value for value in _values_of(method) if isinstance(value, bool | str)]:
         yield f"is linear_in '{method.linear_in}', whose value {wrong[0]!r} is no number"
-    if unknown := [name for name in method.prepare_uses if declaration(declared, name) is None]:
+    if unknown := [
+        name for name in method.prepare_uses if name not in declared and not declaration(declared, name)
+    ]:
         yield f"has prepare_uses {unknown}, which are no hyper-parameters of it; known: {tuple(declared)}"
     for stage in method.search_space.stages:
         given = [*((name, value) for name, values in stage.parameters.items() for value in values)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.policy import merge_plan
 from mergebench_core.errors import PluginError
-from mergebench_core.methods import LazyModel, MergingMethod, PerDomain, TensorChunk
+from mergebench_core.methods import Depth, LazyModel, MergingMethod, PerDomain, TensorChunk
 from mergebench_core.worker.chunks import Models, walk
 from mergebench_core.worker.random import key_of
 from mergebench_core.worker.stream import Stream
@@ -59,10 +59,10 @@ class WorkerContext:
     def merged_names(self) -> tuple[str, ...]:
         return tuple(entry.name for entry in self.plan.merged)
 
-    def chunks(self, names: Iterable[str] | None = None) -> Iterator[TensorChunk]:
+    def chunks(self, names: Iterable[str] | None = None, depth: Depth = "elementwise") -> Iterator[TensorChunk]:
         wanted = None if names is None else set(names)
         entries = tuple(entry for entry in self.plan.merged if wanted is None or entry.name in wanted)
-        yield from walk(self._models, entries, "elementwise", self._chunk_numel)
+        yield from walk(self._models, entries, depth, self._chunk_numel)
 
     def calibration(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
         self._require("calibration", "reads calibration samples")

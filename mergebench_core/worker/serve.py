@@ -13,7 +13,7 @@ from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.checkpoints.threads import map_in_order
 from mergebench_core.errors import MergebenchError, PluginError, ProtocolError
-from mergebench_core.hyperparameters import Config
+from mergebench_core.hyperparameters import Config, declared_name
 from mergebench_core.methods import Depth, MergingMethod, Prepared, overrides
 from mergebench_core.plugins import LoadedMethod, PluginSource, load_methods
 from mergebench_core.worker.channel import Channel, Message
@@ -140,7 +140,10 @@ class Session:
         yield from map_in_order(result, chunks, 1 if depth == "tensor" else torch.get_num_threads())
 
     def _seen_by_prepare(self, config: Config) -> Config:
-        return {name: config[name] for name in self._method.prepare_uses if name in config}
+        uses, declared = self._method.prepare_uses, self._method.parameters
+        return {
+            name: value for name, value in config.items() if name in uses or declared_name(declared, name) in uses
+        }
 
 
 def _check_result(values: Any, chunk: CheckpointChunk, dtype: torch.dtype, function: str) -> None:
