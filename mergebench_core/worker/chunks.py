@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL, Checkpoint, Piece, pieces
+from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.checkpoints.roles import layer_of, role_of
 from mergebench_core.methods import Depth, PerDomain, Role
 from mergebench_core.worker.random import key_of, uniform
@@ -59,6 +60,10 @@ class CheckpointChunk:
     def entry_numel(self) -> int:
         """Elements of the whole tensor."""
         return self._piece.entry.numel
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch_dtype(self._piece.entry.dtype)
 
     @cached_property
     def base(self) -> torch.Tensor:
