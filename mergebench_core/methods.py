@@ -168,6 +168,10 @@ class TensorChunk(Protocol):
         """Index of the chunk's first element within the flattened tensor."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Dtype that the base stores the weight in, and that `merge_tensor` returns."""
+
+    @property
     def base(self) -> torch.Tensor:
         """fp32 values of the base, flat for chunks, in the tensor's shape for whole tensors."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL, Checkpoint, Piece, pieces
+from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.checkpoints.roles import layer_of, role_of
 from mergebench_core.kernels.updates import task_vector
 from mergebench_core.methods import Depth, PerDomain, Role, StoredWeights
@@ -78,6 +79,10 @@ class CheckpointChunk:
                 shape=self.shape,
             )
         return self._stored
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch_dtype(self._piece.entry.dtype)
 
     @property
     def base(self) -> torch.Tensor:
