@@ -172,6 +172,10 @@ class TensorChunk(Protocol):
         """Dtype that the base stores the weight in, and that `merge_tensor` returns."""
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        """The specialists' domains, sorted."""
+
+    @property
     def base(self) -> torch.Tensor:
         """fp32 values of the base, flat for chunks, in the tensor's shape for whole tensors."""
 

@@ -77,8 +77,8 @@ void task_vector(const models_t *m, int64_t n, float *restrict out) {
     }
 }
 
-/* Sum of task vectors, each entry kept where low[t] <= |entry| <= high[t]; divided by how many were kept if
- * `is_mean`. Bounds may be NULL: everything is kept. */
+/* Sum of task vectors, each entry kept where low[t] <= |entry| <= high[t]; if `is_mean` divided by how many were kept
+ * that are not 0. Without bounds everything is kept, and the mean is over all. */
 void kept_sum(const models_t *m, int64_t n, const float *low, const float *high, int32_t is_mean, float *restrict out) {
     float base[ROW], count[ROW];
     for (int64_t start = 0; start < n; start += TILE) {
@@ -95,7 +95,7 @@ void kept_sum(const models_t *m, int64_t n, const float *low, const float *high,
                 EACH_ENTRY(m, t, start, size, {
                     int is_kept = (fabsf(value) >= least) & (fabsf(value) <= most);
                     sum[i] += is_kept ? value : 0.0f;
-                    count[i] += is_kept ? 1.0f : 0.0f;
+                    count[i] += is_kept & (value != 0.0f) ? 1.0f : 0.0f;
                 });
         }
         float all = (float)m->num_specialists;
@@ -169,8 +169,8 @@ static void lanes(uint64_t key0, uint64_t key1, int64_t offset, int n, uint16_t 
     }
 }
 
-/* Sum of task vectors whose entries are kept where their lane is below `level`, then multiplied by `rescale`. */
-void random_sum(const models_t *m, int64_t n, const uint64_t *keys, int64_t offset, int32_t level, float rescale,
+/* Sum of task vectors whose entries are kept where their lane is below `level`, divided by `density`. */
+void random_sum(const models_t *m, int64_t n, const uint64_t *keys, int64_t offset, int32_t level, float density,
                 float *restrict out) {
     float base[ROW];
     uint16_t lane[TILE];
@@ -181,8 +181,9 @@ void random_sum(const models_t *m, int64_t n, const uint64_t *keys, int64_t offs
         memset(sum, 0, (size_t)size * 4);
         for (int t = 0; t < m->num_specialists; t++) {
             lanes(keys[2 * t], keys[2 * t + 1], offset + start, size, lane);
-            EACH_ENTRY(m, t, start, size, sum[i] += (lane[i] < level ? value : 0.0f) * rescale;);
+            EACH_ENTRY(m, t, start, size, sum[i] += lane[i] < level ? value : 0.0f;);
         }
+        for (int i = 0; i < size; i++) sum[i] = sum[i] / density;
     }
 }
 

@@ -39,7 +39,7 @@ def kept_sum(chunk: TensorChunk, *, low: Bounds, high: Bounds | None = None) -> 
 
 
 def kept_mean(chunk: TensorChunk, *, low: Bounds) -> torch.Tensor:
-    """Return, per position, the mean of the entries with `|entry| >= low`; 0 where there is none."""
+    """Return, per position, the mean of the non-zero entries with `|entry| >= low`; 0 where there is none."""
     return _kept(chunk, low, None, is_mean=True)
 
 
@@ -63,7 +63,7 @@ def _kept_by_torch(chunk: TensorChunk, low: Bounds | None, high: Bounds | None, 
         if high is not None:
             keep = keep * (vector.abs() <= high[domain])
         total += vector * keep
-        count += keep
+        count += keep if low is None and high is None else (vector * keep) != 0
     return total / count.clamp(min=1) if is_mean else total
 
 
@@ -90,7 +90,7 @@ def _elected_by_torch(chunk: TensorChunk, low: Bounds) -> torch.Tensor:
 def random_sum(chunk: TensorChunk, *, density: float) -> torch.Tensor:
     """Return the sum of task vectors of which a random fraction is kept and scaled up (arXiv:2311.03099).
 
-    `density` is rounded to a multiple of 2**-16, at least one; kept entries are divided by what it was rounded to.
+    `density` is rounded to a multiple of 2**-16, at least one; the sum is divided by what it was rounded to.
     """
     level = max(1, round(density * RANDOM_LEVELS))
     stored, library = _compilable(chunk)
@@ -98,15 +98,15 @@ def random_sum(chunk: TensorChunk, *, density: float) -> torch.Tensor:
         return _random_by_torch(chunk, level)
     keys = [half for key in stored.random_keys for half in (key & (2**64 - 1), key >> 64)]
     packed = (ctypes.c_uint64 * len(keys))(*keys)
-    return _run(library.random_sum, stored, packed, chunk.offset, level, RANDOM_LEVELS / level)
+    return _run(library.random_sum, stored, packed, chunk.offset, level, level / RANDOM_LEVELS)
 
 
 def _random_by_torch(chunk: TensorChunk, level: int) -> torch.Tensor:
 
     total = _zeros(chunk)
     for domain, vector in chunk.task_vectors.items():
-        total += vector * (chunk.random(domain) < level / RANDOM_LEVELS) * (RANDOM_LEVELS / level)
-    return total
+        total += vector * (chunk.random(domain) < level / RANDOM_LEVELS)
+    return total / (level / RANDOM_LEVELS)
 
 
 def consensus_sum(chunk: TensorChunk, *, thresholds: Bounds, least_votes: int, only: str | None) -> torch.Tensor:

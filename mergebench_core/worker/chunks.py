@@ -65,6 +65,10 @@ class CheckpointChunk:
         return self._piece.entry.numel
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(sorted(self._models.specialists))
+
+    @property
     def stored(self) -> StoredWeights:
         """The weights as they are stored; read when first asked for."""
         if self._stored is None:
@@ -73,9 +77,7 @@ class CheckpointChunk:
                 specialists=PerDomain(
                     {domain: self._read(model) for domain, model in self._models.specialists.items()}
                 ),
-                random_keys=tuple(
-                    key_of(self._models.seed, domain, self.name) for domain in sorted(self._models.specialists)
-                ),
+                random_keys=tuple(key_of(self._models.seed, domain, self.name) for domain in self.domains),
                 shape=self.shape,
             )
         return self._stored

@@ -2,6 +2,7 @@
 
 from mergebench_core import SCALING_COEFFICIENT, MergingMethod, MethodInfo, Parameter, Prepared, grid, hookimpl
 from mergebench_core.checkpoints.thresholds import kept_rank, task_vector_values, tensor_order_statistics
+from mergebench_core.kernels.updates import kept_sum
 
 HYPERPARAMETERS = {
     "density": Parameter(default=0.9, low=0.0, is_low_open=True, high=1.0, meaning="fraction of each tensor kept"),
@@ -20,7 +21,7 @@ class Breadcrumbs(MergingMethod):
         needs={"validation"},
         formula="sum_t m_t * tau_t; m_t keeps, of a tensor's N magnitudes |tau_t|, those at the ranks n_top + "
         "1 to n_top + int(density N), n_top = int(top_fraction N), but at most N - int(density N)",
-        cost="two passes for the thresholds, one to merge; two numbers per tensor and domain",
+        cost="one pass for the thresholds, one to merge; two numbers per tensor and domain",
         fidelity="Equal to the bit to a slow numpy reference in the tests. Thresholds per tensor, as in "
         "mergekit; the authors' code ranks within each row, and the paper's exact notation was not checked. "
         "Entries equal to a threshold are kept, so ties keep more than density; mergekit cuts ties in the "
@@ -42,7 +43,9 @@ class Breadcrumbs(MergingMethod):
 
     def update(self, tensor, config, prepared):
         bounds = prepared.data["bounds"][tensor.name]
-        return sum(between(vector, *bounds[domain]) for domain, vector in tensor.task_vectors.items())
+        low = {domain: lowest for domain, (_, lowest) in bounds.items()}
+        high = {domain: highest for domain, (highest, _) in bounds.items()}
+        return kept_sum(tensor, low=low, high=high)
 
 
 def kept_ranks(numel, density, top_fraction):
@@ -53,11 +56,6 @@ def kept_ranks(numel, density, top_fraction):
     num_kept = kept_rank(density, numel)
     num_top = min(int(top_fraction * numel), numel - num_kept)
     return num_top + 1, num_top + num_kept
-
-
-def between(vector, high, low):
-    """Return the entries whose magnitude is from `low` to `high`, zeros elsewhere."""
-    return vector * (vector.abs() <= high) * (vector.abs() >= low)
 
 
 @hookimpl

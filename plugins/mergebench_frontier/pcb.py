@@ -30,7 +30,7 @@ class Pcb(MergingMethod):
         formula="sum_t s_t c_t / sum_t s_t; c_t = tau_t with |tau_t| clamped to its 0.0001 and 0.9999 "
         "quantiles, b_t = exp(n minmax(|c_t|)^2) tanh(tau_t sum_j tau_j), s_t = minmax of b_t raised to its 1 "
         "- density quantile",
-        cost="two passes for the quantiles, two for the scores' quantile and maximum, one to merge; four "
+        cost="one pass for the quantiles, one for the scores' quantile and maximum, one to merge; four "
         "numbers per domain",
         fidelity="Equal to a dense numpy reference in the tests. Follows the released code; the paper writes "
         "the scores with softmax, and its exact notation was not checked. Quantiles are taken over all merged "

@@ -10,15 +10,11 @@ from mergebench_core import (
     hookimpl,
     stages,
 )
+from mergebench_core.kernels.updates import consensus_sum
 
 DOMAINS = ("instruction", "math", "multilingual", "coding", "safety")
 """The domains whose masks are tuned, one after the other."""
 LAMBDAS = (0.2, 0.3, 0.4, 0.5, 0.6)
-
-
-def task_mask(vector, total, threshold):
-    """Return where a task vector is at least `threshold` times as large as the rest of the sum."""
-    return vector.abs() >= threshold * (total - vector).abs()
 
 
 def mask_stage(domain):
@@ -63,14 +59,13 @@ class ConsensusTA(MergingMethod):
     linear_in = "scaling_coefficient"
 
     def update(self, tensor, config, prepared):
-        vectors, only = tensor.task_vectors, config["only_mask_of"]
-        if only and only not in vectors.domains:
-            known = ", ".join(vectors.domains)
-            raise MergebenchError(f"only_mask_of is '{only}', which is no domain here; give one of {known}")
-        total = sum(vectors)
-        voters = [only] if only else vectors.domains
-        votes = sum(task_mask(vectors[domain], total, config[f"lambda_{domain}"]).int() for domain in voters)
-        return total * (votes >= (1 if only else config["min_votes"]))
+        domains, only = tensor.domains, config["only_mask_of"] or None
+        if only and only not in domains:
+            raise MergebenchError(
+                f"only_mask_of is '{only}', which is no domain here; give one of {', '.join(domains)}"
+            )
+        thresholds = {domain: config[f"lambda_{domain}"] for domain in domains}
+        return consensus_sum(tensor, thresholds=thresholds, least_votes=config["min_votes"], only=only)
 
 
 @hookimpl

@@ -1,14 +1,7 @@
 """DARE (arXiv:2311.03099): drop entries of each task vector at random, rescale the rest, add them up."""
 
 from mergebench_core import SCALING_COEFFICIENT, MergingMethod, MethodInfo, Parameter, grid, hookimpl
-
-LEVELS = 1 << 16
-"""Random numbers come in steps of 1 / LEVELS, and so does the density."""
-
-
-def keep_level(density):
-    """Return how many of the 65,536 random levels keep an entry; `keep_level / 65536` is the effective density."""
-    return round(density * LEVELS)
+from mergebench_core.kernels.updates import RANDOM_LEVELS, random_sum
 
 
 class Dare(MergingMethod):
@@ -26,18 +19,16 @@ class Dare(MergingMethod):
         "mixture of bf16 and fp32, so it has no outcome to be compared with.",
     )
     hyperparameters = {
-        "density": Parameter(default=0.2, low=1 / LEVELS, high=1.0, meaning="probability that an entry is kept"),
+        "density": Parameter(
+            default=0.2, low=1 / RANDOM_LEVELS, high=1.0, meaning="probability that an entry is kept"
+        ),
         "scaling_coefficient": SCALING_COEFFICIENT,
     }
     search_space = grid(density=[0.1, 0.2, 0.5], scaling_coefficient=[i / 10 for i in range(1, 11)])
     linear_in = "scaling_coefficient"
 
     def update(self, tensor, config, prepared):
-        effective_density = keep_level(config["density"]) / LEVELS
-        kept = [
-            vector * (tensor.random(domain) < effective_density) for domain, vector in tensor.task_vectors.items()
-        ]
-        return sum(kept) / effective_density
+        return random_sum(tensor, density=config["density"])
 
 
 @hookimpl

@@ -12,7 +12,7 @@ class Ties(MergingMethod):
         paper_url="https://arxiv.org/abs/2306.01708",
         needs={"validation"},
         formula="mean of the trimmed tau_t whose sign is that of the sum of the trimmed tau_t, element by element",
-        cost="three passes over the models, two of them once per density for the thresholds; one chunk of each "
+        cost="two passes over the models, one of them once per density for the thresholds; one chunk of each "
         "and a few histograms in memory",
         fidelity="Checked to the bit against an element-by-element numpy reference. Entries equal to the "
         "threshold are all kept; an entry whose trimmed sum is 0 stays the base's. The released code sums instead "

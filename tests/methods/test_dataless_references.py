@@ -82,7 +82,7 @@ def update_of(method, vectors: Vectors, given_config, seed: int = 0) -> np.ndarr
         uniform = {
             domain: torch.from_numpy(levels(seed, domain, size)[place] / 65536).float() for domain in vectors
         }
-        parts.append(SimpleNamespace(task_vectors=part, random=uniform.__getitem__))
+        parts.append(SimpleNamespace(task_vectors=part, domains=part.domains, random=uniform.__getitem__))
     prepared = method.prepare(SimpleNamespace(chunks=lambda: iter(parts)), config)
     view = SimpleNamespace(data=json.loads(json.dumps(prepared.data)))
     return torch.cat([method.update(part, config, view) for part in parts]).numpy()
