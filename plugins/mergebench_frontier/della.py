@@ -1,5 +1,7 @@
 """DELLA-Merging (arXiv:2406.11617): drop entries at random, small ones more often, then merge what is left."""
 
+from dataclasses import replace
+
 from mergebench_core import SCALING_COEFFICIENT, MergingMethod, MethodInfo, Parameter, Prepared, grid, hookimpl
 from mergebench_core.errors import InputError
 
@@ -30,7 +32,7 @@ HYPERPARAMETERS = {
         is_high_open=True,
         meaning="half the width of the range of keep probabilities; the authors' default",
     ),
-    "scaling_coefficient": SCALING_COEFFICIENT,
+    "scaling_coefficient": replace(SCALING_COEFFICIENT, default=1.0),
 }
 
 
@@ -82,6 +84,7 @@ class DellaLinear(Della):
         cost=Della.info.cost,
         fidelity=FIDELITY,
     )
+    hyperparameters = HYPERPARAMETERS | {"scaling_coefficient": SCALING_COEFFICIENT}
     search_space = grid(density=[0.3, 0.5, 0.7], scaling_coefficient=[i / 10 for i in range(1, 11)])
 
     def update(self, tensor, config, prepared):

@@ -77,10 +77,10 @@ def mean_direction(cosines):
 
 
 def angle_over_sine(dots):
-    """Return angle / sin(angle) for cosines: 1 for equal directions, 0 for opposite ones."""
+    """Return angle / sin(angle) for cosines; 1 for equal and opposite directions, where no pull is left."""
     sines = (1 - dots * dots).sqrt()
     is_defined = sines > 1e-9
-    return (dots.arccos() / sines.where(is_defined, 1)).where(is_defined, (dots > 0).double())
+    return (dots.arccos() / sines.where(is_defined, 1)).where(is_defined, 1)
 
 
 def norm(coefficients, cosines):

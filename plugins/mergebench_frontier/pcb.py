@@ -1,5 +1,6 @@
 """PCB-Merging (arXiv:2410.02396): weigh each entry by its size within its task and its agreement between tasks."""
 
+from dataclasses import replace
 from functools import partial
 
 from mergebench_core import SCALING_COEFFICIENT, MergingMethod, MethodInfo, Parameter, Prepared, grid, hookimpl
@@ -16,7 +17,7 @@ HYPERPARAMETERS = {
         high=1.0,
         meaning="fraction of each task vector that weighs more than 0",
     ),
-    "scaling_coefficient": SCALING_COEFFICIENT,
+    "scaling_coefficient": replace(SCALING_COEFFICIENT, default=1.2),
 }
 
 

@@ -15,7 +15,7 @@ CASES = {
     "weights are of the selected": ([[4, 1, 9], [2, 0.5, 9]], 0.5, [(16 * 4 + 4 * 2) / 20, 0, 0]),
     "ties are selected": ([[4, 3, 1], [2, 1, 1]], 0.5, [(25 * 4 + 5 * 2) / 30, (25 * 3 + 5 * 1) / 30, 0]),
     "nothing selected": ([[4, 3], [2, 1.5]], 0.2, [0, 0]),
-    "identical specialists, selected": ([[0.1, 3.3]] * 3, 0.9, [0, 0]),
+    "identical specialists, selected": ([[0.9, 1.7, 1.8, 2.9]] * 3, 0.9, [0, 0, 0, 0]),
     "identical specialists, all": ([[0.5, 3.25]] * 3, 1.0, [0.5, 3.25]),
     "one specialist": ([[0.5, 3.25]], 1.0, [0.5, 3.25]),
     "a specialist that is the base": ([[0.5, 3.25], [0, 0]], 1.0, [0.5, 3.25]),
