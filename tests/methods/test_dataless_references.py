@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from checkpoint_samples import write_models
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mergebench_methods.consensus_ta import ConsensusTA
 from mergebench_methods.dare import Dare
 from mergebench_methods.dataless_localize_and_stitch import DatalessLocalizeAndStitch
 
+from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.errors import MergebenchError
 from mergebench_core.hyperparameters import resolve_config
 from mergebench_core.methods import PerDomain
@@ -124,6 +126,20 @@ def test_stitching_equals_the_reference_to_the_bit(vectors, density):
     assert np.array_equal(
         update_of(DatalessLocalizeAndStitch(), vectors, config), stitch_reference(vectors, config)
     )
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_dare_in_a_worker_equals_the_reference_to_the_bit(bench, tmp_path, seed):
+    """The worker's own stream, cut into chunks that no block of it fits."""
+    generator = np.random.default_rng(seed)
+    vectors = {domain: generator.normal(size=100).astype(f32) for domain in ("math", "coding", "law")}
+    zero = {WEIGHT: torch.zeros(1, 100)}
+    specialists = {domain: {WEIGHT: torch.from_numpy(vector)[None]} for domain, vector in vectors.items()}
+    config = {"density": 0.3, "scaling_coefficient": 1.0}
+    models = write_models(tmp_path, zero, specialists)
+    bench.merge(models, "dare", config, tmp_path / "out", seed=seed, chunk_numel=7)
+    found = Checkpoint(tmp_path / "out").tensor(WEIGHT).flatten().numpy()
+    assert np.array_equal(found, dare_reference(vectors, config, seed))
 
 
 def test_dare_rescales_by_the_density_that_is_used():

@@ -92,7 +92,6 @@ CASES = [
 ]
 RUNS = [
     ("task_arithmetic", {"scaling_coefficient": 0.4}),
-    ("task_arithmetic", {"scaling_coefficient": 0.1}),
     ("ties", {"scaling_coefficient": 0.6, "density": 0.2, "aggregation": "sum"}),
     ("ties", {"scaling_coefficient": 1.0, "density": 0.5, "aggregation": "mean"}),
     ("ties", {"scaling_coefficient": 0.2, "density": 0.9, "aggregation": "sum"}),
@@ -127,7 +126,7 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_released_code_to_the_bit(bench, tmp_path, name, method, config):
     base, specialists = case(name)
-    found = merged(bench, tmp_path, method, base, specialists, config, chunk_numel=37)
+    found = merged(bench, tmp_path, method, base, specialists, config, chunk_numel=97)
     expected = simulated(method, base, specialists, config)
     for key in base:
         if key in (EMBED, HEAD):
@@ -138,14 +137,15 @@ def test_equals_the_released_code_to_the_bit(bench, tmp_path, name, method, conf
 
 
 def test_zero_sums_go_with_the_majority(bench, tmp_path):
-    """The same pair of opposite steps ends above or below the base, by the sign of all other entries."""
-    for majority in (1.0, -1.0):
+    """The same pair of opposite steps ends above or below the base, by the sign of all other entries; below if
+    these are balanced."""
+    for majority, sign in ((1.0, 1), (-1.0, -1), (0.0, -1)):
         base = {UP: torch.zeros(1, 4).bfloat16()}
         steps = {"math": [0.5, majority, majority, 0.0], "coding": [-0.5, majority, 0.0, 0.0]}
         specialists = {domain: {UP: torch.tensor([values]).bfloat16()} for domain, values in steps.items()}
         config = {"scaling_coefficient": 1.0, "density": 0.7}
         found = merged(bench, tmp_path / str(majority), "ties", base, specialists, config).tensor(UP)
-        assert found.tolist() == [[0.5 * majority, 2 * majority, majority, 0.0]]
+        assert found.tolist() == [[0.5 * sign, 2 * majority, majority, 0.0]]
 
 
 def test_the_untied_head_counts_in_thresholds(bench, tmp_path):
