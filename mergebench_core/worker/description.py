@@ -66,6 +66,8 @@ class MethodDescription(BaseModel):
     stages: tuple[StageDescription, ...]
     plugin: str
     plugin_path: str
+    reader_path: str
+    """The plugin that read `plugin_path`; empty if that is a plugin itself."""
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -123,5 +125,6 @@ def describe(loaded: LoadedMethod) -> dict[str, Any]:
         ),
         plugin=loaded.source.distribution if loaded.source.module else loaded.source.name,
         plugin_path=str(loaded.source.path),
+        reader_path=str(loaded.reader.path) if loaded.reader else "",
     )
     return description.model_dump(mode="json")
