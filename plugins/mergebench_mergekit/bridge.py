@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from mergebench_core import MergingMethod, Prepared
+from mergebench_core import DENSITY, SCALING_COEFFICIENT, MergingMethod, Parameter, Prepared
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.errors import PluginError
+from mergebench_core.hyperparameters import SearchSpace, undeclared
 
 from .recipe import BASE, Recipe
 
+SHARED = {"density": DENSITY, "scaling_coefficient": SCALING_COEFFICIENT}
 INSTALL = "pip install 'mergebench[mergekit]'"
 SHARD_BYTES = 2**29
 """mergekit holds one shard of its output in memory."""
@@ -25,6 +29,7 @@ class MergekitRecipe(MergingMethod):
         self.recipe = recipe
         self.info = recipe.info
         self.search_space = recipe.search_space
+        self.hyperparameters = dict(_declared(recipe.search_space))
 
     def prepare(self, context, config):
         """Say what would fail later: mergekit is missing, or the recipe does not fit these models."""
@@ -71,6 +76,14 @@ def run_mergekit(document: dict[str, object], folder: Path, seed: int) -> None:
     except Exception as error:  # of any kind: mergekit has no family of errors
         text = " ".join(str(error).split()) or type(error).__name__
         raise PluginError(f"mergekit fails: {text[:500]}") from error
+
+
+def _declared(space: SearchSpace) -> Iterator[tuple[str, Parameter]]:
+    """Yield the hyper-parameters that mean the same in every method, with the middle value tried as default."""
+    for stage in space.stages:
+        for name, values in stage.parameters.items():
+            if name in SHARED:
+                yield name, replace(SHARED[name], default=undeclared(values).default)
 
 
 def _num_layers(folder: Path) -> int:

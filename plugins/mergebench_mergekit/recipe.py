@@ -54,7 +54,7 @@ class Recipe:
                 raise PluginError(f"the recipe names model '{name}'; there are: {', '.join(known)}")
 
     def check_layers(self, num_layers: int) -> None:
-        """Check that slices, if there are any, add up to the base's number of blocks.
+        """Check that slices, if there are any, add up to the base's `num_layers` blocks.
 
         Raises:
             PluginError: saying both numbers.
@@ -95,7 +95,7 @@ def read_recipe(text: str, name: str) -> Recipe:
     try:
         body = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PluginError(f"no YAML: {error}") from None
+        raise PluginError(f"no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(body, dict):
         raise PluginError("a recipe is a mapping: merge_method, base_model, models, parameters, ...")
     own = body.pop("mergebench", None) or {}
