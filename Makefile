@@ -49,5 +49,5 @@ $(VENV)/.user: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.user
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[run,board,train,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[run,board,train,mergekit,dev]'
 	touch $@

@@ -97,7 +97,7 @@ def run(
         method: name of a method.
         base: name of a base of the track.
         track: name of the track.
-        plugin: a Python file that registers the method, if it is not installed.
+        plugin: a Python file that registers the method, or a file that a plugin reads, if it is not installed.
         seed: seed of the run.
         home: where state lives; default as for the command line.
         progress: called with lines of progress.

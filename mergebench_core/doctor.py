@@ -18,7 +18,12 @@ from mergebench_core.tracks.digests import verify_files
 from mergebench_core.tracks.registry import TRACK_NAMES, load_track
 from mergebench_core.worker.catalog import load_catalog
 
-EXTRAS = {"run": ("torch", "transformers", "lm-eval"), "board": ("gradio",), "train": ("trl",)}
+EXTRAS = {
+    "run": ("torch", "transformers", "lm-eval"),
+    "board": ("gradio",),
+    "train": ("trl",),
+    "mergekit": ("mergekit",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from mergebench_core.records import EnvironmentPart
 
-PACKAGES = ("mergebench", "torch", "transformers", "lm-eval", "numpy", "safetensors", "tokenizers", "duckdb")
+PACKAGES = (
+    "mergebench",
+    "torch",
+    "transformers",
+    "lm-eval",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "duckdb",
+    "mergekit",
+)
 
 
 def environment(num_threads: int, isolation_level: int) -> EnvironmentPart:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -22,4 +23,14 @@ def mergebench_register_methods(register: Callable[[MergingMethod], None]) -> No
 
     The hook only hands over objects; the runner picks one by `method.info.name` and calls it in a worker
     process of its own. Names are unique over all plugins.
+    """
+
+
+@hookspec
+def mergebench_methods_of_file(path: Path, register: Callable[[MergingMethod], None]) -> None:
+    """Register the methods that a file describes which is no Python file: what `--plugin recipe.yaml` names.
+
+    Every installed plugin is asked. One that does not know files of this kind (told by the suffix) returns without
+    a word; one that does calls `register(method)` once for each method, or raises `PluginError` saying in one line
+    what is wrong with the file. A method's digest then covers the file and the plugin that read it.
     """

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
@@ -30,7 +30,7 @@ BUNDLED = "mergebench"
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSource:
-    """Where a plugin comes from: an installed module or a single file."""
+    """Where a plugin comes from: an installed module, a single file, or a file that another plugin reads."""
 
     name: str
     """Entry point name, or the file's name."""
@@ -40,6 +40,11 @@ class PluginSource:
     """The file that holds the hook implementation."""
     distribution: str
     """`<name> <version>` of the installed package, or `file`."""
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether it is no Python, so that an installed plugin must make methods of it."""
+        return self.module is None and self.path.suffix != ".py"
 
     def to_dict(self) -> dict[str, str | None]:
         return {**asdict(self), "path": str(self.path)}
@@ -60,16 +65,18 @@ class LoadedMethod:
 
     method: MergingMethod
     source: PluginSource
+    reader: PluginSource | None = None
+    """The plugin that made it of a file that is no Python."""
 
 
 def file_source(path: Path) -> PluginSource:
-    """Return the source of a single-file plugin.
+    """Return the source of a single file: a Python plugin, or what an installed plugin reads.
 
     Raises:
-        InputError: no such Python file.
+        InputError: no such file.
     """
-    if path.suffix != ".py" or not path.is_file():
-        raise InputError(f"plugin {path}: no such Python file; give the path of a .py file to --plugin")
+    if not path.is_file():
+        raise InputError(f"plugin {path}: no such file; give --plugin a .py file, or one that a plugin reads")
     return PluginSource(name=path.name, module=None, path=path.resolve(), distribution="file")
 
 
@@ -137,24 +144,19 @@ def load_methods(sources: Sequence[PluginSource]) -> dict[str, LoadedMethod]:
 
     Raises:
         PluginError: a plugin fails on import, misspells the hook, registers nothing, breaks the contract of a
-            method, or takes a name that another plugin has.
+            method, or takes a name that another plugin has; a file that no plugin reads.
     """
+    plugins = {source: _open_plugin(source) for source in sources if not source.needs_reader}
     methods: dict[str, LoadedMethod] = {}
     for source in sources:
-        registered = _registered_methods(source)
-        if not registered:
-            raise PluginError(
-                f"{_label(source)} registers no method; decorate mergebench_register_methods(register) "
-                "with @hookimpl and call register(YourMethod())"
-            )
-        for method in registered:
+        for method, reader in _registered_methods(source, plugins):
             _check_kind(method, source)
             if clash := methods.get(method.info.name):
                 raise PluginError(
                     f"{_label(source)} registers method '{method.info.name}', which "
                     f"{_label(clash.source)} has registered already; rename one of them"
                 )
-            methods[method.info.name] = LoadedMethod(method=method, source=source)
+            methods[method.info.name] = LoadedMethod(method=method, source=source, reader=reader)
     for loaded in methods.values():
         _bind_parts(loaded, methods)
         _check_contract(loaded)
@@ -193,7 +195,8 @@ def _check_contract(loaded: LoadedMethod) -> None:
         raise PluginError(f"{_label(loaded.source)}: {error}") from None
 
 
-def _registered_methods(source: PluginSource) -> list[MergingMethod]:
+def _open_plugin(source: PluginSource) -> pluggy.PluginManager:
+    """Import a plugin into a manager of its own, and check its hooks."""
     module = _import_plugin(source)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -203,20 +206,55 @@ def _registered_methods(source: PluginSource) -> list[MergingMethod]:
     except pluggy.PluginValidationError as error:
         reason = re.sub(r" in plugin <module .*?>", "", _one_line(str(error)))
         raise PluginError(f"{_label(source)}: {reason}; {_hook_remedy()}") from None
+    return manager
+
+
+Registrations = list[tuple[MergingMethod, PluginSource | None]]
+"""Methods, each with the plugin that read the file they stand in."""
+
+
+def _registered_methods(
+    source: PluginSource, plugins: Mapping[PluginSource, pluggy.PluginManager]
+) -> Registrations:
+    if source.needs_reader:
+        return _methods_of_file(source, plugins)
     registered: list[MergingMethod] = []
     try:
-        manager.hook.mergebench_register_methods(register=registered.append)
+        plugins[source].hook.mergebench_register_methods(register=registered.append)
     except PluginError as error:
         raise PluginError(f"{_label(source)}: {error}") from None
     except Exception as error:
         raise PluginError(f"{_label(source)} fails while registering: {_blame(error, source)}") from error
-    return registered
+    if not registered and not plugins[source].hook.mergebench_methods_of_file.get_hookimpls():
+        raise PluginError(
+            f"{_label(source)} registers no method; decorate mergebench_register_methods(register) "
+            "with @hookimpl and call register(YourMethod())"
+        )
+    return [(method, None) for method in registered]
+
+
+def _methods_of_file(source: PluginSource, plugins: Mapping[PluginSource, pluggy.PluginManager]) -> Registrations:
+    """Ask every plugin for the methods of a file that is no Python; one must know it."""
+    found: Registrations = []
+    for reader, plugin in plugins.items():
+        read: list[MergingMethod] = []
+        try:
+            plugin.hook.mergebench_methods_of_file(path=source.path, register=read.append)
+        except PluginError as error:
+            raise PluginError(f"{_label(source)}: {error}") from None
+        except Exception as error:
+            raise PluginError(f"{_label(reader)} fails on {source.path}: {_blame(error, reader)}") from error
+        found += [(method, reader) for method in read]
+    if not found:
+        kind = f"'{source.path.suffix}' files" if source.path.suffix else "files without suffix"
+        raise PluginError(f"{_label(source)}: no installed plugin reads {kind}; give a .py file to --plugin")
+    return found
 
 
 def _hook_remedy() -> str:
     names = [name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_")]
-    signatures = [f"{name}{inspect.signature(getattr(hookspecs, name))}" for name in names]
-    return f"known hooks: {', '.join(signature.split(':')[0] + ')' for signature in signatures)}"
+    signatures = [f"{name}({', '.join(inspect.signature(getattr(hookspecs, name)).parameters)})" for name in names]
+    return f"known hooks: {', '.join(signatures)}"
 
 
 def _import_plugin(source: PluginSource) -> ModuleType:

@@ -118,7 +118,8 @@ def test_line_is_named(tmp_path, case, line):
 
 @pytest.mark.parametrize("case", ["misspelt hook", "wrong argument"])
 def test_known_hooks_are_shown_as_they_are_written(tmp_path, case):
-    with pytest.raises(PluginError, match=r"known hooks: mergebench_register_methods\(register\)$"):
+    hooks = r"mergebench_register_methods\(register\), mergebench_methods_of_file\(path, register\)"
+    with pytest.raises(PluginError, match=f"known hooks: {hooks}$"):
         load_methods([write_plugin(tmp_path, *MISTAKES[case][:2])])
 
 
@@ -131,7 +132,7 @@ def test_hooks_have_no_defaults():
     import inspect
 
     names = [name for name in vars(hookspecs) if name.startswith("mergebench_")]
-    assert names == ["mergebench_register_methods"]
+    assert names == ["mergebench_register_methods", "mergebench_methods_of_file"]
     for name in names:
         for parameter in inspect.signature(getattr(hookspecs, name)).parameters.values():
             assert parameter.default is parameter.empty
@@ -156,12 +157,80 @@ def test_two_files_of_one_name_are_two_plugins(tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", ["absent.py", "mine.txt", "folder.py"])
-def test_no_python_file(tmp_path, name):
-    (tmp_path / "mine.txt").write_text(PLUGIN)
+@pytest.mark.parametrize("name", ["absent.py", "absent.txt", "folder.py"])
+def test_no_such_file(tmp_path, name):
     (tmp_path / "folder.py").mkdir()
-    with pytest.raises(InputError, match=r"no such Python file; give the path of a \.py file to --plugin"):
+    with pytest.raises(InputError, match=r"no such file; give --plugin a \.py file, or one that a plugin reads"):
         file_source(tmp_path / name)
+
+
+READER = """\
+from mergebench_core import MergingMethod, MethodInfo, hookimpl
+from mergebench_core.errors import PluginError
+
+class Read(MergingMethod):
+    def __init__(self, name):
+        self.info = MethodInfo(name=name, title=name, paper_url="")
+    def update(self, tensor, config, prepared):
+        return sum(tensor.task_vectors)
+
+@hookimpl
+def mergebench_methods_of_file(path, register):
+    if path.suffix == ".names":
+        for name in path.read_text().split():
+            if name == "wrong":
+                raise PluginError("a wrong name")
+            register(Read(name))
+"""
+
+
+@pytest.fixture
+def reader(tmp_path) -> PluginSource:
+    """A plugin with no methods of its own, which reads files of names."""
+    (tmp_path / "reader.py").write_text(READER)
+    return file_source(tmp_path / "reader.py")
+
+
+def names_file(folder: Path, text: str, name: str = "mine.names") -> PluginSource:
+    (folder / name).write_text(text)
+    return file_source(folder / name)
+
+
+def test_a_plugin_makes_methods_of_a_file(tmp_path, reader):
+    source, other = names_file(tmp_path, "a b"), write_plugin(tmp_path)
+    loaded = load_methods([source, other, reader])
+    assert {name: (found.source, found.reader) for name, found in loaded.items()} == {
+        "a": (source, reader),
+        "b": (source, reader),
+        "mine": (other, None),
+    }
+
+
+def test_file_that_no_plugin_reads(tmp_path, reader):
+    for name, kind in (("mine.txt", r"'\.txt' files"), ("mine", "files without suffix")):
+        with pytest.raises(PluginError, match=rf"plugin '{name}' .*no installed plugin reads {kind}; give a \.py"):
+            load_methods([reader, names_file(tmp_path, "a", name)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wrong", r"^plugin 'mine\.names' \(.*mine\.names\): a wrong name$"),
+        ("Wrong", r"^plugin 'mine\.names' \(.*mine\.names\): MethodInfo\.name is 'Wrong': use snake_case"),
+        ("a a", r"^plugin 'mine\.names' .*registers method 'a', which plugin 'mine\.names' .*rename one"),
+    ],
+)
+def test_what_a_file_says_wrongly_is_said_of_the_file(tmp_path, reader, text, message):
+    with pytest.raises(PluginError, match=message):
+        load_methods([reader, names_file(tmp_path, text)])
+
+
+def test_a_reader_that_fails_is_named(tmp_path, reader):
+    reader.path.write_text(READER.replace("path.read_text()", "path.read_txt()"))
+    with pytest.raises(
+        PluginError, match=r"^plugin 'reader\.py' .* fails on .*mine\.names: AttributeError.*line 13"
+    ):
+        load_methods([reader, names_file(tmp_path, "a")])
 
 
 def test_bundled_methods_come_first_and_load(example):

@@ -19,5 +19,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 TrackOption = Annotated[str, typer.Option("--track", help="Name of a track.")]
 BaseOption = Annotated[str, typer.Option("--base", help="Name of a base model of the track.", show_default=False)]
 PluginOption = Annotated[
-    Path | None, typer.Option("--plugin", help="A Python file that registers methods.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--plugin", help="A Python file that registers methods, or a mergekit recipe.", show_default=False
+    ),
 ]

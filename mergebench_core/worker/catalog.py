@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class CatalogMethod:
 
     description: MethodDescription
     sources: tuple[PluginSource, ...]
-    """The plugin that registers it, then those of the methods that it builds on."""
+    """The plugin that registers it, the one that read it, then those of the methods that it builds on."""
     source_sha256: str
 
     @property
@@ -44,17 +44,22 @@ def load_catalog(plugin: Path | None = None) -> dict[str, CatalogMethod]:
         MethodWorker(num_threads=1, log_file=Path(folder) / "worker.log") as worker,
     ):
         descriptions = worker.load(sources)
-    if strays := [found.name for found in descriptions if found.plugin_path not in by_path]:
-        raise PluginError(f"method '{strays[0]}' comes from a file that is no known plugin")
-    source_of = {found.name: by_path[found.plugin_path] for found in descriptions}
-    return {found.name: _entry(found, source_of) for found in descriptions}
+    for found in descriptions:
+        if any(path not in by_path for path in _paths(found)):
+            raise PluginError(f"method '{found.name}' comes from a file that is no known plugin")
+    sources_of = {found.name: [by_path[path] for path in _paths(found)] for found in descriptions}
+    return {found.name: _entry(found, sources_of) for found in descriptions}
 
 
-def _entry(description: MethodDescription, source_of: Mapping[str, PluginSource]) -> CatalogMethod:
+def _paths(description: MethodDescription) -> list[str]:
+    return [description.plugin_path, *([description.reader_path] if description.reader_path else [])]
+
+
+def _entry(description: MethodDescription, sources_of: Mapping[str, Sequence[PluginSource]]) -> CatalogMethod:
     names = [description.name, *description.builds_on]
-    if missing := [name for name in names if name not in source_of]:
+    if missing := [name for name in names if name not in sources_of]:
         raise PluginError(f"method '{description.name}' builds on '{missing[0]}', which no plugin registers")
-    sources = tuple(dict.fromkeys(source_of[name] for name in names))
+    sources = tuple(dict.fromkeys(source for name in names for source in sources_of[name]))
     digests = [source_sha256(source) for source in sources]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return CatalogMethod(description=description, sources=sources, source_sha256=digest)

@@ -66,6 +66,8 @@ class MethodDescription(BaseModel):
     stages: tuple[StageDescription, ...]
     plugin: str
     plugin_path: str
+    reader_path: str
+    """The plugin that read `plugin_path`; empty if that is a plugin itself."""
 
     def coefficient(self, config: Config) -> float | None:
         """Return what the method's updates are multiplied by; None if it sends final tensors."""
@@ -127,5 +129,6 @@ def describe(loaded: LoadedMethod) -> dict[str, Any]:
         ),
         plugin=loaded.source.distribution if loaded.source.module else loaded.source.name,
         plugin_path=str(loaded.source.path),
+        reader_path=str(loaded.reader.path) if loaded.reader else "",
     )
     return description.model_dump(mode="json")

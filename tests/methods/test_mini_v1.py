@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from checkpoint_samples import SampleModels
+from mergekit_samples import require_mergekit
 from worker_samples import SampleServices
 
 from mergebench_core import api
@@ -20,6 +21,12 @@ BUNDLED = [source for source in installed_sources() if source.distribution.start
 METHODS = sorted(load_methods(BUNDLED))
 SMALL = {"num_calibration_samples": 8}
 """Settings that keep a merge short, for methods that have them."""
+
+
+@pytest.fixture(autouse=True)
+def _optional_packages(name):
+    if name.startswith("mergekit_"):
+        require_mergekit()
 
 
 @pytest.mark.parametrize("base", list(TRACK.bases))
