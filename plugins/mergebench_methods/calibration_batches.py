@@ -19,9 +19,7 @@ MAX_TOKENS = 512
 """Longest sequence; see `encode`."""
 TOKENS_PER_BATCH = 2048
 """Tokens of a batch, padding counted."""
-NUM_CALIBRATION_SAMPLES = Parameter(
-    default=1000, low=1, high=1000, meaning="calibration samples read per domain"
-)
+NUM_CALIBRATION_SAMPLES = Parameter(default=1000, low=1, high=1000, meaning="calibration samples read per domain")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -61,7 +61,7 @@ class Fisher(MergingMethod):
             context.log(f"Fisher information of {domain}")
             found = _specialist_fisher(context, domain, config)
             fishers[f"fisher.{domain}"] = {name: files.keep(value) for name, value in found.items()}
-        return Prepared(data={"floor": _floor(fishers.values())}, tensors=fishers)
+        return Prepared(data={"floor": floor_of(fishers.values())}, tensors=fishers)
 
     def update(self, tensor, config, prepared):
         vectors, floor = tensor.task_vectors, prepared.data["floor"]
@@ -82,7 +82,8 @@ def _specialist_fisher(context, domain: str, config) -> dict[str, torch.Tensor]:
     return found | {name: torch.zeros(shape) for name, shape in shapes.items()}
 
 
-def _floor(fishers) -> float:
+def floor_of(fishers: Iterable[Mapping[str, torch.Tensor]]) -> float:
+    """Return what is added to every Fisher information; 1 if all of it is 0."""
     values = [value for found in fishers for value in found.values()]
     total = sum(float(value.sum(dtype=torch.float64)) for value in values)
     return FLOOR * total / max(sum(value.numel() for value in values), 1) or 1.0

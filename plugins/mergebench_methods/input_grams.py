@@ -25,9 +25,7 @@ def linear_layers(model: torch.nn.Module, names: Iterable[str], prefix: str = ""
     """Return the linear layers of `model` by the name of their weight, those of `names` only."""
     wanted = set(names)
     found = {f"{prefix}{name}.weight": layer for name, layer in model.named_modules()}
-    return {
-        name: layer for name, layer in found.items() if isinstance(layer, torch.nn.Linear) and name in wanted
-    }
+    return {name: layer for name, layer in found.items() if isinstance(layer, torch.nn.Linear) and name in wanted}
 
 
 class InputGrams:

@@ -33,7 +33,6 @@ class LocalizeAndStitch(MergingMethod):
         paper_url="https://arxiv.org/abs/2408.13656",
         needs={"calibration"},
         determinism="tolerance",
-        is_stochastic=True,
         formula="sum_t m_t tau_t / max(1, sum_t m_t); m_t = [S_t > 0], S_t minimises "
         "loss_t(base + sigmoid(S_t) tau_t) + l1_strength mean(sigmoid(S_t)), starting from the largest |tau_t|",
         cost="Two passes over the models for thresholds; then, per task and epoch, one forward and backward pass "
@@ -47,7 +46,10 @@ class LocalizeAndStitch(MergingMethod):
             default=0.1, low=0.0, is_low_open=True, high=1.0, meaning="fraction kept at the start of training"
         ),
         "sigmoid_bias": Parameter(
-            default=3.0, low=0.0, is_low_open=True, meaning="score at the start of what is kept; minus it elsewhere"
+            default=3.0,
+            low=0.0,
+            is_low_open=True,
+            meaning="score at the start of what is kept; minus it elsewhere",
         ),
         "learning_rate": Parameter(
             default=0.1, low=0.0, meaning="how far a score with a gradient of root mean square moves per step"
@@ -70,7 +72,7 @@ class LocalizeAndStitch(MergingMethod):
             vectors = {name: specialist.tensor(name).float().to(context.device) - base[name] for name in base}
             masked = MaskedModel(model, base, vectors)
             masked.start(thresholds[domain], config["sigmoid_bias"])
-            loss = train(masked, model, samples, config, context.generator("masks", domain))
+            loss = train(masked, model, samples, config)
             masks = masked.masks()
             context.log(f"mask of {domain}: loss {loss:.3f}, {_density(masks):.1%} kept")
             tensors[f"mask.{domain}"] = {name: files.keep(mask) for name, mask in masks.items()}
@@ -87,15 +89,13 @@ def _density(masks: dict[str, torch.Tensor]) -> float:
     return sum(int(mask.sum()) for mask in masks.values()) / max(numel, 1)
 
 
-def train(
-    masked: MaskedModel, model: torch.nn.Module, samples: Sequence[Sample], config, generator: torch.Generator
-) -> float:
+def train(masked: MaskedModel, model: torch.nn.Module, samples: Sequence[Sample], config) -> float:
     """Train the masks on the samples' completions; return the mean loss per token of the last epoch."""
     device = next(model.parameters()).device
     total, count = 0.0, 0
-    for _ in range(config["num_epochs"]):
+    for epoch in range(config["num_epochs"]):
         total, count = 0.0, 0
-        for batch in _steps(samples, generator, device):
+        for batch in _steps(samples, epoch, device):
             masked.apply()
             logits, tokens = completion_logits(model, batch)
             if not len(tokens):
@@ -103,13 +103,13 @@ def train(
             loss = torch.nn.functional.cross_entropy(logits, tokens)
             loss.backward()
             masked.step(masked.take_gradients(config["l1_strength"]), config["learning_rate"])
-            total, count = total + float(loss) * len(tokens), count + len(tokens)
+            total, count = total + float(loss.detach()) * len(tokens), count + len(tokens)
     return total / max(count, 1)
 
 
-def _steps(samples: Sequence[Sample], generator: torch.Generator, device: torch.device) -> Iterator[Batch]:
-    """Yield the samples in random order, `SAMPLES_PER_STEP` at a time."""
-    order = torch.randperm(len(samples), generator=generator).tolist()
+def _steps(samples: Sequence[Sample], epoch: int, device: torch.device) -> Iterator[Batch]:
+    """Yield the samples `SAMPLES_PER_STEP` at a time, in an order of the epoch's that depends on no seed."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(epoch)).tolist()
     for start in range(0, len(order), SAMPLES_PER_STEP):
         yield batch_of([samples[place] for place in order[start : start + SAMPLES_PER_STEP]], device)
 

@@ -71,4 +71,6 @@ class MaskedModel:
 
     def masks(self) -> Tensors:
         """Return the binary masks, uint8; an element that the specialist did not change is never claimed."""
-        return {name: ((self.scores[name] > 0) & (self._vectors[name] != 0)).to(torch.uint8) for name in self.scores}
+        return {
+            name: ((self.scores[name] > 0) & (self._vectors[name] != 0)).to(torch.uint8) for name in self.scores
+        }

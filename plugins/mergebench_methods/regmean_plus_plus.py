@@ -106,9 +106,7 @@ def _domain_streams(context, blocks: Blocks, num_samples: int) -> dict[str, Doma
     tokenizer = load_tokenizer(context.base.path)
     dtype = context.base.tensor(context.merged_names[0]).dtype
     return {
-        domain: DomainStream(
-            blocks, read_samples(context, domain, num_samples, tokenizer), context.device, dtype
-        )
+        domain: DomainStream(blocks, read_samples(context, domain, num_samples, tokenizer), context.device, dtype)
         for domain in context.specialists.domains
     }
 
