@@ -69,12 +69,14 @@ class WorkerContext:
         return self._samples(domain, num_samples)
 
     def _samples(self, domain: str, num_samples: int) -> Iterator[Mapping[str, str]]:
-        for start in range(0, num_samples, SAMPLES_PER_MESSAGE):
+        start = 0
+        while start < num_samples:
             count = min(SAMPLES_PER_MESSAGE, num_samples - start)
             rows = self._stream.ask({"ask": "samples", "domain": domain, "start": start, "count": count})
             yield from rows
-            if len(rows) < count:
+            if not rows:
                 return
+            start += len(rows)  # the host sends fewer where long ones fill a message
 
     def validate(
         self, tensors: Iterable[tuple[str, torch.Tensor]], domains: Iterable[str] | None

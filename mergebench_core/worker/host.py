@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
 from mergebench_core.hyperparameters import Hyperparameter
 from mergebench_core.plugins import PluginSource
-from mergebench_core.worker.channel import ConnectionLost, Message
+from mergebench_core.worker.channel import MAX_MESSAGE_BYTES, ConnectionLost, Message
 from mergebench_core.worker.description import MethodDescription
 from mergebench_core.worker.launcher import WorkerProcess, start_worker
 
@@ -189,7 +190,7 @@ class MethodWorker:
             domain, start, count = message.get("domain"), message.get("start"), message.get("count")
             if not isinstance(domain, str) or type(start) is not int or type(count) is not int:
                 raise ProtocolError("a request for samples is malformed")
-            return self.services.samples(domain, start, count)
+            return _fitting(self.services.samples(domain, start, count))
         if kind == "log":
             return self.services.log(str(message.get("message"))[:2000])
         raise ProtocolError(f"the worker asked for '{kind}', which is not to be had")
@@ -215,6 +216,16 @@ class MethodWorker:
         message = str(error.get("message", "failed without saying why"))
         is_input = error.get("is_input") is True and request in ("load", "open")
         return PluginError(message) if is_input else MethodError(message)
+
+
+def _fitting(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return as many of the first rows as fit into one message, at least one."""
+    room = MAX_MESSAGE_BYTES - 1000
+    for number, row in enumerate(rows):
+        room -= len(json.dumps(row)) + 2
+        if room < 0:
+            return rows[: max(number, 1)]
+    return rows
 
 
 def _slot(message: Message, item_bytes: int) -> int:

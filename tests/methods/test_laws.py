@@ -7,6 +7,7 @@ import hashlib
 import pytest
 import torch
 from checkpoint_samples import DOMAINS, NORM, random_models, random_tensors, write_models
+from tiny_llama import tiny_llama_models
 from worker_samples import SampleServices
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
@@ -19,22 +20,38 @@ BUNDLED = [source for source in installed_sources() if source.distribution.start
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def toy_models(tmp_path_factory):
     return random_models(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="module")
+def llama_models(tmp_path_factory):
+    return tiny_llama_models(tmp_path_factory.mktemp("models"))
+
+
 @pytest.fixture(params=sorted(load_methods(BUNDLED)))
-def method(request, bench, models):
+def method(request, bench):
     """Each bundled method: its description."""
-    if bench.methods[request.param].depth == "model":
-        pytest.skip("needs models that transformers can load, these have no config.json")
-    bench.worker.services = SampleServices(models=models)
     return bench.methods[request.param]
 
 
+def needs_folders(method) -> bool:
+    """Return whether a method reads more than weights: it runs the models, or another program that loads them."""
+    return "calibration" in method.needs or method.depth == "model"
+
+
+@pytest.fixture
+def models(request, bench, method):
+    """Models that the method can merge."""
+    models = request.getfixturevalue("llama_models" if needs_folders(method) else "toy_models")
+    bench.worker.services = SampleServices(models=models)
+    return models
+
+
 def default_config(method) -> dict:
-    """Return the configuration that a method has where nobody says otherwise."""
-    return resolve_config(method.parameters, {}, DOMAINS, method.name)
+    """Return the configuration that a method has where nobody says otherwise, with few samples."""
+    given = {"num_calibration_samples": 6} if "calibration" in method.needs else {}
+    return resolve_config(method.parameters, given, DOMAINS, method.name)
 
 
 def file_bytes(models) -> dict[str, str]:
@@ -83,7 +100,10 @@ def test_order_of_specialists_and_shards_do_not_matter(bench, models, method, tm
 
 def test_specialists_that_are_the_base_change_nothing(bench, models, method, tmp_path):
     tensors = random_tensors(0)
-    same = write_models(tmp_path, tensors, dict.fromkeys(DOMAINS, tensors))
+    if needs_folders(method):
+        same = tiny_llama_models(tmp_path, size=0.0)
+    else:
+        same = write_models(tmp_path, tensors, dict.fromkeys(DOMAINS, tensors))
     bench.worker.services = SampleServices(models=same)
     assert bench.merge(same, method.name, default_config(method), tmp_path / "out") == weights_sha256(same.base)
 

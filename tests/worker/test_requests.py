@@ -47,6 +47,17 @@ def test_samples_come_in_portions_until_there_are_no_more(bench, services, model
     assert services.logged == [f"{count} samples, last math {count - 1}"]
 
 
+@pytest.mark.parametrize(("num_characters", "num_messages"), [(1000, 2), (100_000, 6), (900_000, 60)])
+def test_long_samples_come_in_as_many_messages_as_they_need(bench, services, models, num_characters, num_messages):
+    rows = [{"prompt": f"math {number}", "completion": "x" * num_characters} for number in range(60)]
+    asked = []
+    services.samples = lambda domain, start, count: asked.append(start) or rows[start : start + count]
+    bench.open(models, "reader")
+    bench.worker.prepare({"num_samples": 60})
+    assert services.logged == ["60 samples, last math 59"]
+    assert (len(asked), asked[0]) == (num_messages, 0)
+
+
 def test_own_search_validates_candidates(bench, services, models, tmp_path):
     digest = bench.merge(models, "searcher", {}, tmp_path / "out", chunk_numel=3)
     sums = {d: round(float(models.specialists[d].tensor(NORM).float().sum()), 3) for d in DOMAINS}
