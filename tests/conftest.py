@@ -22,6 +22,23 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def catalog():
+    """The installed methods, described once."""
+    from mergebench_core.worker.catalog import load_catalog
+
+    return load_catalog()
+
+
+@pytest.fixture
+def known_catalog(catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let merges without --plugin use the methods described once: starting a worker takes a second."""
+    from mergebench_core.merging import merge
+    from mergebench_core.worker.catalog import load_catalog
+
+    monkeypatch.setattr(merge, "load_catalog", lambda plugin: load_catalog(plugin) if plugin else catalog)
+
+
+@pytest.fixture(scope="session")
 def toy_track(tmp_path_factory: pytest.TempPathFactory):
     """The toy track, built once; tests must not change its files."""
     return build_toy_track(tmp_path_factory.mktemp("toy"))

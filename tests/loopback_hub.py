@@ -89,6 +89,8 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
                 is_known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
                 return self.answer_json({"name": "me", "type": "user"}) if is_known else self.answer(401)
             parts = path.strip("/").split("/")
+            if len(parts) < 4:
+                return self.answer(404)
             if parts[:2] == ["api", "models"]:
                 return self.model("/".join(parts[2:4]), parts[4:])
             return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
@@ -143,10 +145,7 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
                 return self.batch(json.loads(body))
             if "/preupload/" in path:
                 files = [
-                    {
-                        "path": file["path"],
-                        "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
-                    }
+                    {"path": file["path"], "shouldIgnore": False, "uploadMode": _mode(file["path"])}
                     for file in json.loads(body)["files"]
                 ]
                 return self.answer_json({"files": files})
@@ -189,6 +188,10 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             )
 
     return Handler
+
+
+def _mode(name: str) -> str:
+    return "lfs" if name.endswith(".safetensors") else "regular"
 
 
 def _etag(path: Path) -> str:

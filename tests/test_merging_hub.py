@@ -18,6 +18,8 @@ from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.errors import MergebenchError
 from mergebench_core.merging import hub as hub_room
 
+pytestmark = pytest.mark.usefixtures("known_catalog")
+
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
@@ -39,6 +41,7 @@ def hub(tmp_path, monkeypatch):
     with models.served():
         monkeypatch.setattr(constants, "ENDPOINT", models.url)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # plain HTTP is what loopback speaks
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         template = models.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -154,7 +157,7 @@ def test_command_line_respects_the_environment(tmp_path):
     for seed, name in enumerate(("base", "math")):
         write_checkpoint(tmp_path / name, random_tensors(seed))
         hub.repos[f"org/{name}"] = tmp_path / name
-    own = {"HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+    own = {"HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     with hub.served():
         done = subprocess.run(
             [

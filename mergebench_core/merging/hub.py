@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from mergebench_core.errors import CheckpointError, InputError, MergebenchError, RunError
 
+SECONDS_BETWEEN_LINES = 2.0
+"""Progress is told this often at most."""
 Progress = Callable[[str], None]
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]+))?")
 ALLOWED = (
@@ -90,12 +93,16 @@ def _bar_class(name: str, progress: Progress) -> type[Any]:
     """Return a progress bar that draws nothing but tells percents of the bytes."""
     from tqdm.auto import tqdm
 
+    told_s = time.monotonic()
+
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, name: str | None = None, **settings: Any) -> None:
             super().__init__(*args, **{**settings, "disable": False, "file": io.StringIO()})
 
         def display(self, *args: Any, **settings: Any) -> None:
-            if self.unit == "B" and self.total:
+            nonlocal told_s
+            if self.unit == "B" and self.total and time.monotonic() - told_s > SECONDS_BETWEEN_LINES:
+                told_s = time.monotonic()
                 progress(f"fetching {name}: {100 * self.n // self.total:.0f}% of {self.total / 2**20:.0f} MiB")
 
     return Bar

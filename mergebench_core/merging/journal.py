@@ -9,14 +9,12 @@ from mergebench_core.checkpoints.assembly import Assembly, NonFiniteMerge
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
 from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.checkpoints.writer import CheckpointWriter
-from mergebench_core.merging.hub import Progress
+from mergebench_core.merging.hub import SECONDS_BETWEEN_LINES, Progress
 from mergebench_core.merging.reading import InputReading
 from mergebench_core.merging.target import MergeTarget
 
 if TYPE_CHECKING:
     import torch
-
-SECONDS_BETWEEN_LINES = 2.0
 
 
 class JournaledWriter:
