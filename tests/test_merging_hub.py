@@ -116,6 +116,7 @@ def test_what_is_no_id_is_a_folder(given, tmp_path):
     assert "no such folder, nor a Hub id" in refusal(tmp_path, base=given)
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own call of httpx
 def test_push(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     result = merge(tmp_path / "out", push="me/merged", private=True)
