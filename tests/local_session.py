@@ -64,7 +64,7 @@ class LocalSession:
         config = self.config(**given)
         self.stream.sent.clear()
         self._session.prepare(config, is_fresh=False)
-        self._session.merge(config)
+        self._session.merge(config, num_done=0)
         base = {name: self._models.base.tensor(name).float() for name in self.stream.sent}
         is_final = self._method.info.depth == "model"
         return {

@@ -49,7 +49,7 @@ def error_line(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> st
             ("run", "ties", "--base", "mini-llama", "--track", "mini-v2"),
             "unknown track 'mini-v2': did you mean 'mini-v1'?",
         ),
-        (("run", "ties", "--base", "mini-llama", "--plugin", "gone.py"), "plugin gone.py: no such Python file"),
+        (("run", "ties", "--base", "mini-llama", "--plugin", "gone.py"), "plugin gone.py: no such file"),
         (("evaluate", "gone", "--base", "mini-llama"), "gone: no such folder"),
         (("run", "ties"), "--base"),
         (("run", "ties", "--base", "mini-llama", "--seed", "-1"), "--seed"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +33,26 @@ class CheckpointWriter:
     killed writer leaves no half checkpoint under the final name.
     """
 
-    def __init__(self, base: Checkpoint, folder: Path, finished: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base: Checkpoint,
+        folder: Path,
+        *,
+        finished: Mapping[str, str] | None = None,
+        on_finished: Callable[[str, str], None] = lambda name, sha256: None,
+    ) -> None:
         """Start anew, or go on with what an interrupted writer left.
 
-        `finished` gives the sha256 of tensors that were complete, in the order in which they were written. The
-        first ones whose bytes are still so are kept: `num_kept` of them.
+        Args:
+            base: what is written has its names, shapes, dtypes and shards.
+            folder: where the checkpoint goes; beside it, a hidden folder of a similar name.
+            finished: to go on: the sha256 of tensors that were complete, in the order in which they were written.
+                The first ones whose bytes are still so are kept: `num_kept` of them.
+            on_finished: called with name and sha256 of a tensor once all of it is written.
         """
         self._base = base
         self._folder = folder
+        self._on_finished = on_finished
         self._partial = folder.with_name(f".{folder.name}.partial")
         if finished is None:
             shutil.rmtree(self._partial, ignore_errors=True)
@@ -65,13 +77,9 @@ class CheckpointWriter:
             item = ITEM_BYTES[entry.dtype]
             data = os.pread(descriptor, piece.numel * item, entry.start + piece.offset * item)
             self._digest.add_bytes(entry, data)
-        is_kept = self.tensor_sha256(name) == sha256
+        is_kept = self._digest.tensor_sha256(name) == sha256
         self._digest.begin(entry) if not is_kept else self._written.update({name: entry.numel})
         return is_kept
-
-    def tensor_sha256(self, name: str) -> str:
-        """Return the sha256 of what was written of a tensor."""
-        return self._digest.tensor_sha256(name)
 
     def _open(self, shard: str) -> dict[str, tuple[int, TensorEntry]]:
         header = self._base.headers[shard]
@@ -86,10 +94,16 @@ class CheckpointWriter:
         assert offset == self._written[name]
         data = tensor_bytes(values)
         _write_all(descriptor, data, entry.start + offset * ITEM_BYTES[entry.dtype])
-        self._hashed.append(self._hashing.submit(self._digest.add, entry, values))
+        self._written[name] += values.numel()
+        is_last = self._written[name] == entry.numel
+        self._hashed.append(self._hashing.submit(self._hash, entry, values, is_last))
         if len(self._hashed) > MAX_UNHASHED:
             self._hashed.popleft().result()
-        self._written[name] += values.numel()
+
+    def _hash(self, entry: TensorEntry, values: torch.Tensor, is_last: bool) -> None:
+        self._digest.add(entry, values)
+        if is_last:
+            self._on_finished(entry.name, self._digest.tensor_sha256(entry.name))
 
     def copy_from_base(self, entry: TensorEntry) -> None:
         """Write the base's own values of a tensor."""
@@ -107,9 +121,9 @@ class CheckpointWriter:
             os.fsync(descriptor)
             os.close(descriptor)
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._partial.rename(self._folder)
         while self._hashed:
             self._hashed.popleft().result()
+        self._partial.rename(self._folder)
         return self._digest.hexdigest()
 
     def pause(self) -> None:

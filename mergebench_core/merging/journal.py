@@ -1,4 +1,4 @@
-"""A file as the sink of a merge: notes every finished tensor, tells how far it is, stops at a bad input."""
+"""A file as the sink of a merge: tells how far it is, stops at a bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.checkpoints.writer import CheckpointWriter
 from mergebench_core.merging.hub import SECONDS_BETWEEN_LINES, Progress
 from mergebench_core.merging.reading import InputReading
-from mergebench_core.merging.target import MergeTarget
 
 if TYPE_CHECKING:
     import torch
@@ -25,13 +24,11 @@ class JournaledWriter:
         *,
         base: Checkpoint,
         writer: CheckpointWriter,
-        target: MergeTarget,
         reading: InputReading,
         progress: Progress,
     ) -> None:
         self._base = base
         self._writer = writer
-        self._target = target
         self._reading = reading
         self._progress = progress
         self._total_bytes = sum(entry.num_bytes for entry in base.entries.values())
@@ -51,8 +48,6 @@ class JournaledWriter:
         self._reading.check()
         self._writer.write(name, offset, values)
         self._done_bytes += values.nbytes
-        if offset + values.numel() == self._base.entry(name).numel:
-            self._target.note_finished(name, self._writer.tensor_sha256(name))
         self._tell(is_last=self._done_bytes == self._total_bytes)
 
     def copy_from_base(self, entry: TensorEntry) -> None:

@@ -275,13 +275,14 @@ class OwnMerge:
         method, description = self.recipe.method, self.recipe.method.description
         can_go_on = description.depth != "model"
         finished = self.target.finished(self.plan) if can_go_on else {}
-        writer = CheckpointWriter(self.base.checkpoint, self.target.model, finished)
+        writer = CheckpointWriter(
+            self.base.checkpoint, self.target.model, finished=finished, on_finished=self.target.note_finished
+        )
         num_done = writer.num_kept
         self.target.keep_finished(dict(list(finished.items())[:num_done]))
         sink = JournaledWriter(
             base=self.base.checkpoint,
             writer=writer,
-            target=self.target,
             reading=self.reading,
             progress=self.progress,
         )

@@ -1,4 +1,4 @@
-"""Calibration samples as batches of tokens, and the models that read them: shared by the methods that need samples.
+"""Calibration samples as batches of tokens, and the models that read them: for methods that need samples.
 
 A sequence is prompt, completion, end-of-text token. Batches are padded on the right and come without attention
 mask: a causal model never looks to the right, so padding changes nothing at the positions that count.

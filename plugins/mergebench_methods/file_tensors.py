@@ -1,4 +1,4 @@
-"""Tensors kept in files of a work folder: mapped, so that the system may drop them from memory when it is short."""
+"""Tensors kept in files of a work folder: mapped, so that the system may drop them when memory is short."""
 
 from __future__ import annotations
 

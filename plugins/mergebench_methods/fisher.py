@@ -1,4 +1,4 @@
-"""Fisher merging (arXiv:2111.09832): each element a mean of the specialists, weighted by its Fisher information."""
+"""Fisher merging (arXiv:2111.09832): the mean of specialists, weighted by Fisher information."""
 
 from __future__ import annotations
 

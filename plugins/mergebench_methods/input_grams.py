@@ -18,7 +18,7 @@ import torch
 from .calibration_batches import Batch
 
 RIDGE = 1e-6
-"""Added to the diagonal of each H_t, relative to the mean diagonal: directions that no sample has give the mean."""
+"""Added to the diagonal of each H_t, relative to the mean diagonal: where no sample points, the mean stands."""
 
 
 def linear_layers(model: torch.nn.Module, names: Iterable[str], prefix: str = "") -> dict[str, torch.nn.Linear]:

@@ -1,4 +1,4 @@
-"""Localize-and-Stitch (arXiv:2408.13656): train a mask per task vector, average the masked ones where they meet."""
+"""Localize-and-Stitch (arXiv:2408.13656): train a mask per task vector, average where masks meet."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ class RegMeanPlusPlus(MergingMethod):
         cost="Two forward passes over all domains' calibration samples per reduction; in memory the base in fp32, "
         "two blocks, one block's Gram matrices of every domain, and every token's hidden state in the base's "
         "dtype (domains * samples * tokens * features).",
-        fidelity="Checked against a slow reference that runs whole models. Embeddings are the base's, so the first "
-        "block's inputs are the same for all specialists. Each domain has the same number of samples; the release "
-        "reads whole data sets. Gram matrices are means over tokens, without padding, in fp32. The grid of the "
-        "paper's five runs is RegMean's.",
+        fidelity="Checked against a slow reference that runs whole models. Embeddings are the base's, so the "
+        "first block's inputs are the same for all specialists. Each domain has the same number of samples; the "
+        "release reads whole data sets. Gram matrices are means over tokens, without padding, in fp32. The grid "
+        "of the paper's five runs is RegMean's.",
     )
     hyperparameters: ClassVar = {
         "reduction": REDUCTION,

@@ -78,16 +78,17 @@ def test_a_paused_writer_goes_on(tmp_path):
     """What is complete and unharmed is kept, up to the first tensor that is not."""
     base = write_checkpoint(tmp_path / "base", random_tensors(0))
     other = write_checkpoint(tmp_path / "other", random_tensors(1))
-    first = CheckpointWriter(base, tmp_path / "out")
+    finished: dict[str, str] = {}
+    first = CheckpointWriter(base, tmp_path / "out", on_finished=finished.__setitem__)
     write_values(first, other, base.names[:4])
-    finished = {name: first.tensor_sha256(name) for name in base.names[:4]}
     first.pause()
+    assert list(finished) == list(base.names[:4])
     harmed = {**finished, base.names[2]: "0" * 64}
-    again = CheckpointWriter(base, tmp_path / "out", harmed)
+    again = CheckpointWriter(base, tmp_path / "out", finished=harmed)
     assert again.num_kept == 2
     write_values(again, other, base.names[2:4])
     again.pause()
-    last = CheckpointWriter(base, tmp_path / "out", finished)
+    last = CheckpointWriter(base, tmp_path / "out", finished=finished)
     assert last.num_kept == 4
     write_values(last, other, base.names[4:])
     assert last.finish() == weights_sha256(other) == weights_sha256(Checkpoint(tmp_path / "out"))

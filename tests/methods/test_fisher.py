@@ -86,7 +86,7 @@ def test_drawn_labels_have_the_fisher_information_as_their_mean(monkeypatch):
     mean, drawn = 0.0, []
     for labels in itertools.product(range(4), repeat=2):
         tokens = torch.tensor(labels)[:, None]
-        monkeypatch.setattr(torch, "multinomial", lambda p, n, generator, t=tokens: drawn.append(p) or t)  # noqa: B023
+        monkeypatch.setattr(torch, "multinomial", lambda p, n, generator, t=tokens: drawn.append(p) or t)
         found = diagonal_fisher(model, [sample], {name}, torch.Generator())[name].double()
         mean = mean + found * drawn[-1].double().gather(1, tokens).prod()
     slow = model.double().requires_grad_(True)

@@ -61,7 +61,7 @@ def test_scores_start_from_the_largest_entries():
 def test_gradients_of_scores_equal_autograd():
     model, masked, start, vectors = masked_model()
     generator = torch.Generator().manual_seed(0)
-    for name, score in masked.scores.items():
+    for score in masked.scores.values():
         score.copy_(torch.randn(score.shape, generator=generator))
     batch = batch_of([Sample(tokens=(3, 4, 5, 6), num_prompt_tokens=2)], CPU)
     masked.apply()
