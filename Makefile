@@ -35,11 +35,11 @@ fix: $(VENV)/.developer  ## mend what ruff can mend
 docs: $(VENV)/.developer  ## write the generated pages anew
 	$(BIN)/python docs/build.py
 
-bench: $(VENV)/.user  ## time the streaming merge against reading and writing the same bytes
-	$(BIN)/python benchmarks/streaming.py
+bench: $(VENV)/.user $(VENV)-mergekit/.ready  ## time merges against reading and writing, and against mergekit
+	MERGEKIT_PYTHON=$(VENV)-mergekit/bin/python $(BIN)/python benchmarks/merging.py
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-mergekit .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.user: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "mergebench needs Python 3.11 or newer: install it, or set PYTHON=/path/to/python"; exit 2; }
@@ -50,4 +50,9 @@ $(VENV)/.user: pyproject.toml constraints.txt
 
 $(VENV)/.developer: $(VENV)/.user
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[run,board,train,mergekit,dev]'
+	touch $@
+
+$(VENV)-mergekit/.ready:
+	$(PYTHON) -m venv $(VENV)-mergekit
+	$(VENV)-mergekit/bin/pip install --quiet mergekit==0.1.5 torch==2.13.0
 	touch $@

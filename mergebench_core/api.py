@@ -164,7 +164,7 @@ def merge(
     samples: Mapping[str, Path] | None = None,
     plugin: Path | None = None,
     seed: int = 0,
-    num_threads: int = 1,
+    num_threads: int | None = None,
     force: bool = False,
     push: str | None = None,
     private: bool = False,
@@ -181,7 +181,8 @@ def merge(
         samples: JSON-lines files of calibration samples by domain, for methods that read some.
         plugin: a Python file that registers the method, if it is not installed.
         seed: seed of methods that draw random numbers.
-        num_threads: threads of the worker; results of exact methods do not depend on it.
+        num_threads: threads of the worker; by default all cores for exact methods, whose results do not depend on
+            it, else one.
         force: whether to replace what is in `out`.
         push: repository on the Hub to upload the result to.
         private: whether that repository is made private.

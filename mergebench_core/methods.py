@@ -136,18 +136,6 @@ class PreparedView(Protocol):
         """Return the tensor prepared under `label` for the weight in hand, sliced like it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredWeights:
-    """The weights of a chunk as their files store them: flat CPU tensors, each in its own dtype."""
-
-    base: torch.Tensor
-    specialists: PerDomain[torch.Tensor]
-    random_keys: tuple[int, ...]
-    """128-bit keys of the random streams, in the order of the domains."""
-    shape: tuple[int, ...]
-    """Shape of the chunk's fp32 tensors."""
-
-
 class TensorChunk(Protocol):
     """A weight in hand: all of it (depth `tensor`) or a flat chunk of it (depth `elementwise`)."""
 

@@ -30,6 +30,12 @@ class LocalStream:
             return self.rows[domain][start : start + count]
         return None
 
+    def reserve(self):
+        return None
+
+    def release(self) -> None:
+        pass
+
     def send_piece(self, name: str, offset: int, values: torch.Tensor) -> None:
         self.sent[name] = torch.cat([self.sent.get(name, values[:0]), values])
 

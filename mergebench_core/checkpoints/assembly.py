@@ -8,6 +8,8 @@ from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.errors import ProtocolError, RunError
+from mergebench_core.kernels.library import kernels
+from mergebench_core.kernels.sources import Place
 from mergebench_core.kernels.weights import is_finite, merged_values
 
 if TYPE_CHECKING:
@@ -110,12 +112,14 @@ class Assembly:
         if self._cache is not None:
             self._cache.add(name, offset, values)
         if self._coefficient is not None:
-            base = self._base.read(name, offset, values.numel())
-            values = merged_values(base, values, self._coefficient)
+            values = merged_values(self._base_values(name, offset, values.numel()), values, self._coefficient)
         if self._problem is None and not is_finite(values):
             self._problem = f"tensor '{name}' of the merged model holds NaN or infinity"
         if self._problem is None:
             self._sink.write(name, offset, values)
+
+    def _base_values(self, name: str, offset: int, numel: int) -> torch.Tensor | Place:
+        return self._base.place(name, offset) if kernels() else self._base.read(name, offset, numel)
 
     @property
     def problem(self) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mergebench_core.checkpoints.dtypes import torch_dtype
 from mergebench_core.checkpoints.header import ITEM_BYTES, Header, TensorEntry, read_header
 from mergebench_core.errors import CheckpointError
+from mergebench_core.kernels.sources import Place
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +87,20 @@ class Checkpoint:
                 raise CheckpointError(f"{self.path}: ends within tensor '{name}'; fetch or save the model again")
             done += count
         return values
+
+    def place(self, name: str, offset: int) -> Place:
+        """Return where the elements of a tensor from `offset` on lie, for kernels that read by themselves.
+
+        Raises:
+            CheckpointError: no such tensor.
+        """
+        entry, shard = self.entry(name), self._shard_of[name]
+        return Place(
+            path=self.path / shard,
+            descriptor=self._descriptor(shard),
+            position=entry.start + offset * ITEM_BYTES[entry.dtype],
+            dtype=torch_dtype(entry.dtype),
+        )
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a whole tensor in its stored dtype and shape."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
 from mergebench_core.checkpoints.dtypes import MERGEABLE
 from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.checkpoints.roles import is_buffer, role_of
 from mergebench_core.errors import CheckpointError
+from mergebench_core.kernels.weights import is_finite
 from mergebench_core.methods import Role
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,16 +135,3 @@ def check_finite(model: Checkpoint, names: list[str], where: str) -> None:
                 raise CheckpointError(
                     f"{where}: tensor '{name}' holds NaN or infinity; such a model cannot be used"
                 )
-
-
-def is_finite(values: torch.Tensor) -> bool:
-    """Return whether a tensor holds no NaN and no infinity.
-
-    Smallest and largest value tell (both are NaN if any value is); they are found many times faster than by
-    testing every element with `torch.isfinite`.
-    """
-    import torch
-
-    if not values.is_floating_point() or values.numel() == 0:
-        return True
-    return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())

@@ -1,8 +1,7 @@
 """Exact order statistics of non-negative values over a whole model or per tensor, by radix select on bit patterns.
 
-The order of non-negative fp32 numbers is the order of their bits read as integers. Counting the high 15 bits below
-the sign tells the bucket of a rank; counting the low 16 bits of the members of that bucket tells the value: a few
-histograms, whatever the model's size.
+Counting all patterns of bits in the bucket that holds a rank, and how many values lie above it, tells the value:
+one pass and a few tables, whatever the model's size. A sample foretells the bucket.
 """
 
 from __future__ import annotations
@@ -16,16 +15,20 @@ from typing import TYPE_CHECKING
 from mergebench_core.checkpoints.threads import map_in_order
 from mergebench_core.errors import InputError
 from mergebench_core.hyperparameters import Hyperparameter
-from mergebench_core.kernels.weights import BitCounts
+from mergebench_core.kernels.counts import BitCounts, count_task_vectors
+from mergebench_core.kernels.library import kernels
+from mergebench_core.kernels.sources import StoredWeights
 from mergebench_core.methods import Context, TensorChunk
 
 if TYPE_CHECKING:
     import torch
 
 WIDTH = 3
-"""Buckets around a foretold one whose members are told apart in the first pass."""
+"""Buckets around a foretold one that are counted."""
+SAMPLE_NUMEL = 1 << 14
+"""Elements at the start of each chunk from which the buckets of task vectors are foretold."""
 MAX_SAMPLE = 16
-"""Chunks from which the buckets are foretold."""
+"""Whole chunks from which those of other values are."""
 
 Values = Callable[[TensorChunk], Mapping[str, "torch.Tensor"]]
 """Returns, by label, fp32 values of a chunk; their magnitudes are ranked, label by label."""
@@ -59,7 +62,7 @@ def magnitude_thresholds(context: Context, density: Hyperparameter) -> dict[str,
     the threshold are kept too, so `|x| >= threshold` keeps at least that many.
 
     Args:
-        context: the method's context; its chunks are walked twice.
+        context: the method's context; its chunks are walked once, and a sample of them before.
         density: fraction kept, in (0, 1].
 
     Raises:
@@ -70,90 +73,122 @@ def magnitude_thresholds(context: Context, density: Hyperparameter) -> dict[str,
 
 
 def tensor_order_statistics(context: Context, values: Values, ranks: Ranks) -> dict[str, dict[str, list[float]]]:
-    """Return, by tensor name and label, the magnitudes at the wanted ranks within each merged tensor."""
-    return {
-        name: order_statistics(partial(context.chunks, [name]), values, ranks) for name in context.merged_names
-    }
+    """Return, by tensor name and label, the magnitudes at the wanted ranks within each merged tensor.
+
+    Each tensor is walked twice, for a sample of it would often mislead; threads take a tensor each.
+    """
+    import torch
+
+    def statistics(name: str) -> dict[str, list[float]]:
+        counts = _exactly(partial(context.chunks, [name]), values, ranks, num_threads=1)
+        return _values(counts, ranks)
+
+    names = context.merged_names
+    return dict(zip(names, map_in_order(statistics, names, torch.get_num_threads()), strict=True))
 
 
 def order_statistics(chunks: Chunks, values: Values, ranks: Ranks) -> dict[str, list[float]]:
     """Return, by label, the magnitudes at the wanted ranks over all chunks.
 
-    One pass suffices if a sample foretells the buckets of the wanted ranks, which it nearly always does; a second
-    one counts those that it missed. The result is exact either way.
+    One pass suffices if the sample foretells the buckets of the wanted ranks, which it nearly always does; if not,
+    one pass finds the buckets and another the values. The result is exact either way.
     """
-    counts = _counts(chunks, values, _foretold(chunks, values, ranks), WIDTH)
-    selected = {
-        label: [_select(found.high, rank) for rank in ranks(int(found.high.sum()))]
-        for label, found in counts.items()
-    }
-    missed = {
-        label: {bucket for bucket, _ in places if counts[label].low_of(bucket) is None}
-        for label, places in selected.items()
-    }
-    again = _counts(chunks, values, missed, 1) if any(missed.values()) else {}
-    return {
-        label: [_value(bucket, rank, counts[label], again.get(label)) for bucket, rank in places]
-        for label, places in selected.items()
-    }
-
-
-def _value(bucket: int, rank: int, *counts: BitCounts | None) -> float:
-    """Return the value of this rank within a bucket."""
-    lows = [low for found in counts if found is not None and (low := found.low_of(bucket)) is not None]
-    return _float_of(bucket << 16 | _select(lows[0], rank)[0])
-
-
-def _foretold(chunks: Chunks, values: Values, ranks: Ranks) -> dict[str, set[int]]:
-    """Return, by label, the first of `WIDTH` buckets around each wanted rank of a sample of the chunks."""
-    step = max(8, sum(1 for _ in chunks()) // MAX_SAMPLE)
-    counts = _counts(lambda: islice(chunks(), 0, None, step), values, {}, 1)
-    return {
-        label: {max(0, _select(found.high, rank)[0] - WIDTH // 2) for rank in ranks(int(found.high.sum()))}
-        for label, found in counts.items()
-        if int(found.high.sum())
-    }
-
-
-def _counts(chunks: Chunks, values: Values, firsts: Mapping[str, set[int]], width: int) -> dict[str, BitCounts]:
-    """Count all chunks by label, each thread for itself, then together."""
     import torch
 
+    foretold = {
+        label: sorted({max(0, bucket - WIDTH // 2) for bucket in _buckets(counts, ranks)})
+        for label, counts in _sample(chunks, values).items()
+    }
+    num_threads = torch.get_num_threads()
+    counts = _counts(chunks, values, lambda label: BitCounts(foretold.get(label, ()), WIDTH), num_threads)
+    if any(None in _bits(found, ranks) for found in counts.values()):
+        counts = _exactly(chunks, values, ranks, num_threads)
+    return _values(counts, ranks)
+
+
+def _values(counts: Tally, ranks: Ranks) -> dict[str, list[float]]:
+    return {label: [_float_of(bits) for bits in _bits(found, ranks)] for label, found in counts.items()}
+
+
+def _bits(counts: BitCounts, ranks: Ranks) -> list[int | None]:
+    return [counts.bits(rank) for rank in ranks(counts.num_values)]
+
+
+def _buckets(counts: BitCounts, ranks: Ranks) -> set[int]:
+    return {counts.bucket(rank) for rank in ranks(counts.num_values)}
+
+
+def _sample(chunks: Chunks, values: Values) -> Tally:
+    """Count the buckets of a sample of the values."""
+    tally = Tally(lambda label: BitCounts(has_high=True))
+    if _are_read_by_kernels(next(iter(chunks()), None), values):
+        for chunk in chunks():
+            tally.count(chunk, values, SAMPLE_NUMEL)
+        return tally
+    step = max(8, sum(1 for _ in chunks()) // MAX_SAMPLE)
+    for chunk in islice(chunks(), 0, None, step):
+        tally.count(chunk, values)
+    return tally
+
+
+def _are_read_by_kernels(chunk: TensorChunk | None, values: Values) -> bool:
+    return values is task_vector_values and kernels() is not None and hasattr(chunk, "stored")
+
+
+def _exactly(chunks: Chunks, values: Values, ranks: Ranks, num_threads: int) -> Tally:
+    """Count the very buckets that hold the wanted ranks."""
+    all_buckets = _counts(chunks, values, lambda label: BitCounts(has_high=True), num_threads)
+    wanted = {label: sorted(_buckets(counts, ranks)) for label, counts in all_buckets.items()}
+    return _counts(chunks, values, lambda label: BitCounts(wanted[label]), num_threads)
+
+
+class Tally(dict[str, BitCounts]):
+    """Counts by label, made when first asked for."""
+
+    def __init__(self, make: Callable[[str], BitCounts]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, label: str) -> BitCounts:
+        self[label] = self._make(label)
+        return self[label]
+
+    def count(self, chunk: TensorChunk, values: Values, max_numel: int | None = None) -> None:
+        """Count the values of a chunk; of task vectors, counted while they are read, `max_numel` at most."""
+        if _are_read_by_kernels(chunk, values):
+            stored: StoredWeights = chunk.stored  # type: ignore[attr-defined]
+            count_task_vectors(stored, min(stored.numel, max_numel or stored.numel), self)
+            return
+        for label, part in values(chunk).items():
+            self[label].add(part)
+
+    def merge(self, other: Tally) -> None:
+        """Add the counts of another."""
+        for label, counts in other.items():
+            self[label].merge(counts)
+
+
+def _counts(chunks: Chunks, values: Values, make: Callable[[str], BitCounts], num_threads: int) -> Tally:
+    """Count all chunks by label, each thread for itself, then together."""
     own = threading.local()
-    counted: list[dict[str, BitCounts]] = []
+    tallies: list[Tally] = []
 
     def count(chunk: TensorChunk) -> None:
-        if not hasattr(own, "counts"):
-            own.counts = {}
-            counted.append(own.counts)
-        for label, part in values(chunk).items():
-            if label not in own.counts:
-                own.counts[label] = BitCounts(sorted(firsts.get(label, ())), width)
-            own.counts[label].add(part)
+        if not hasattr(own, "tally"):
+            own.tally = Tally(make)
+            tallies.append(own.tally)
+        own.tally.count(chunk, values)
 
-    for _ in map_in_order(count, chunks(), torch.get_num_threads()):
+    for _ in map_in_order(count, chunks(), num_threads):
         pass
-    totals: dict[str, BitCounts] = {}
-    for found in counted:
-        for label, part in found.items():
-            if label in totals:
-                totals[label].merge(part)
-            else:
-                totals[label] = part
-    return totals
+    total = tallies[0] if tallies else Tally(make)
+    for tally in tallies[1:]:
+        total.merge(tally)
+    return total
 
 
-def _select(counts: torch.Tensor, rank: int) -> tuple[int, int]:
-    """Return the bin that holds the value of this rank, counted from the largest, and its rank within the bin."""
+def _float_of(bits: int | None) -> float:
     import torch
 
-    cumulative = counts.cumsum(0)
-    from_smallest = int(cumulative[-1]) - rank + 1
-    index = int(torch.searchsorted(cumulative, from_smallest))
-    return index, int(cumulative[index]) - from_smallest + 1
-
-
-def _float_of(bits: int) -> float:
-    import torch
-
+    assert bits is not None
     return float(torch.tensor([bits], dtype=torch.int32).view(torch.float32))

@@ -24,6 +24,8 @@ SIDE_FILES = (
 )  # fmt: skip
 MAX_UNHASHED = 8
 """Pieces that may wait for the thread that hashes them."""
+FLUSH_BYTES = 64 << 20
+"""After so many bytes the disk begins to take them: the last flush has little left to wait for."""
 
 
 class CheckpointWriter:
@@ -58,6 +60,9 @@ class CheckpointWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True, exist_ok=finished is not None)
         self._digest = WeightsDigest()
+        self._flushing = ThreadPoolExecutor(1, "flush")
+        self._flush: Future[None] | None = None
+        self._num_unflushed = 0
         self._hashing = ThreadPoolExecutor(1, "digest")
         self._hashed: deque[Future[None]] = deque()
         self._files = {name: entry for shard in base.headers for name, entry in self._open(shard).items()}
@@ -94,11 +99,17 @@ class CheckpointWriter:
         assert offset == self._written[name]
         data = tensor_bytes(values)
         _write_all(descriptor, data, entry.start + offset * ITEM_BYTES[entry.dtype])
+        self._flush_early(descriptor, len(data))
         self._written[name] += values.numel()
         is_last = self._written[name] == entry.numel
         self._hashed.append(self._hashing.submit(self._hash, entry, values, is_last))
         if len(self._hashed) > MAX_UNHASHED:
             self._hashed.popleft().result()
+
+    def _flush_early(self, descriptor: int, num_bytes: int) -> None:
+        self._num_unflushed += num_bytes
+        if self._num_unflushed >= FLUSH_BYTES and (self._flush is None or self._flush.done()):
+            self._flush, self._num_unflushed = self._flushing.submit(os.fsync, descriptor), 0
 
     def _hash(self, entry: TensorEntry, values: torch.Tensor, is_last: bool) -> None:
         self._digest.add(entry, values)
@@ -138,6 +149,7 @@ class CheckpointWriter:
 
     def _close(self) -> list[int]:
         self._hashing.shutdown()
+        self._flushing.shutdown()
         descriptors = sorted({descriptor for descriptor, _ in self._files.values()})
         self._files = {} if not descriptors else {name: (-1, entry) for name, (_, entry) in self._files.items()}
         return [descriptor for descriptor in descriptors if descriptor >= 0]

@@ -31,7 +31,14 @@ def merge(
     ] = None,
     plugin: PluginOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw random numbers.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the merging worker.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the merging worker. Default: all cores where the result cannot depend on it, else 1.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in the output folder.")] = False,
     push: Annotated[
         str | None,

@@ -1,23 +1,60 @@
-/* Fused loops over task vectors: what torch does in a dozen passes over memory, done in one.
+/* Fused loops over task vectors: what torch does in a dozen passes over memory, done in one, block by block as the
+ * weights are read from their files, so that a block is still in the processor's cache when it is used.
  *
  * Every function gives bit for bit what its torch counterpart in updates.py gives: fp32, the same order of
- * additions, no fused multiply-add (built with -ffp-contract=off). Values are read once and never checked here:
- * sizes and types are the caller's business.
+ * additions, no fused multiply-add (built with -ffp-contract=off). Sizes and types are the caller's business.
+ * Functions return 0, or -1 if a file cannot be read or ends early, unless they say otherwise.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { F32, BF16, F16 };
+enum { BLOCK = 1 << 14 };              /* elements read at once: six models of them fit the second-level cache */
 enum { TILE = 512, ROW = TILE + 16 };  /* rows of 4 KiB steps would fight for the same cache lines */
+enum { LANES = 8 };                    /* of a vector; TILE is a multiple of it */
+
+/* Weights in memory, or from `position` (bytes) on in a file. */
+typedef struct {
+    const void *data;
+    int64_t position;
+    int32_t descriptor;
+    int32_t type;
+} source_t;
 
 typedef struct {
-    const void *base;
-    int32_t base_type;
+    source_t base;
+    const source_t *specialists;
     int32_t num_specialists;
-    const void *const *specialists;
-    const int32_t *types;
-} models_t;
+} sources_t;
+
+typedef float vector_t __attribute__((vector_size(LANES * 4)));
+typedef int32_t mask_t __attribute__((vector_size(LANES * 4)));
+
+static vector_t load(const float *values) {
+    vector_t vector;
+    memcpy(&vector, values, sizeof vector);
+    return vector;
+}
+
+static void store(float *values, vector_t vector) { memcpy(values, &vector, sizeof vector); }
+
+static vector_t where(mask_t mask, vector_t vector) { return (vector_t)((mask_t)vector & mask); }
+
+static vector_t magnitude(vector_t vector) { return (vector_t)((mask_t)vector & 0x7FFFFFFF); }
+
+static vector_t all(float value) { return value - (vector_t){0}; }
+
+static vector_t count_of(mask_t counts) { return __builtin_convertvector(counts, vector_t); }
+
+static uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
 
 static float float_of(uint32_t bits) {
     float value;
@@ -25,10 +62,23 @@ static float float_of(uint32_t bits) {
     return value;
 }
 
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return bits;
+static int size_of(int32_t type) { return type == F32 ? 4 : 2; }
+
+static int read_all(int descriptor, char *out, int64_t count, int64_t position) {
+    while (count > 0) {
+        ssize_t done = pread(descriptor, out, (size_t)count, position);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) return -1;
+        out += done, position += done, count -= done;
+    }
+    return 0;
+}
+
+/* Return elements start to start + n: where they lie, or read into `buffer`; NULL if that fails. */
+static const void *fetch(const source_t *source, int64_t start, int64_t n, void *buffer) {
+    int size = size_of(source->type);
+    if (source->data) return (const char *)source->data + start * size;
+    return read_all(source->descriptor, buffer, n * size, source->position + start * size) ? NULL : buffer;
 }
 
 static void widen(const void *data, int32_t type, int64_t start, int n, float *restrict out) {
@@ -43,107 +93,156 @@ static void widen(const void *data, int32_t type, int64_t start, int n, float *r
     }
 }
 
-/* Run BODY for i in [0, n) with `float value` = specialist t minus base; `base` is widened already. */
-#define EACH_OF_TYPE(LOAD, BODY)                  \
-    for (int i = 0; i < n_; i++) {                \
-        float value = (LOAD) - base[i];           \
-        BODY                                      \
-    }
-#define EACH_ENTRY(m, t, start, n, BODY)                                      \
-    do {                                                                      \
-        int n_ = (n);                                                         \
-        if ((m)->types[t] == F32) {                                           \
-            const float *x_ = (const float *)(m)->specialists[t] + (start);   \
-            EACH_OF_TYPE(x_[i], BODY)                                         \
-        } else if ((m)->types[t] == BF16) {                                   \
-            const uint16_t *x_ = (const uint16_t *)(m)->specialists[t] + (start); \
-            EACH_OF_TYPE(float_of((uint32_t)x_[i] << 16), BODY)               \
-        } else {                                                              \
-            const _Float16 *x_ = (const _Float16 *)(m)->specialists[t] + (start); \
-            EACH_OF_TYPE((float)x_[i], BODY)                                  \
-        }                                                                     \
-    } while (0)
+/* A block of all models, and the task vectors of a tile of it: rows[t][i] = specialist t minus base. */
+typedef struct {
+    const sources_t *sources;
+    char *buffers;
+    const void **data; /* base first */
+    float (*rows)[ROW];
+} block_t;
 
-static int tile_size(int64_t n, int64_t start) { return (int)(n - start < TILE ? n - start : TILE); }
+static int open_block(block_t *block, const sources_t *sources) {
+    size_t num_models = 1 + (size_t)sources->num_specialists;
+    block->sources = sources;
+    block->buffers = malloc(num_models * BLOCK * 4);
+    block->data = malloc(num_models * sizeof *block->data);
+    block->rows = calloc(num_models, sizeof *block->rows);
+    return block->buffers && block->data && block->rows ? 0 : -1;
+}
+
+static void close_block(block_t *block) {
+    free(block->buffers);
+    free(block->data);
+    free(block->rows);
+}
+
+static int read_block(block_t *block, int64_t start, int64_t n) {
+    const sources_t *sources = block->sources;
+    for (int t = 0; t <= sources->num_specialists; t++) {
+        const source_t *source = t ? &sources->specialists[t - 1] : &sources->base;
+        block->data[t] = fetch(source, start, n, block->buffers + (size_t)t * BLOCK * 4);
+        if (!block->data[t]) return -1;
+    }
+    return 0;
+}
+
+static void subtract(const void *data, int32_t type, int64_t start, int n, const float *restrict base,
+                     float *restrict row) {
+    if (type == F32) {
+        const float *values = (const float *)data + start;
+        for (int i = 0; i < n; i++) row[i] = values[i] - base[i];
+    } else if (type == BF16) {
+        const uint16_t *values = (const uint16_t *)data + start;
+        for (int i = 0; i < n; i++) row[i] = float_of((uint32_t)values[i] << 16) - base[i];
+    } else {
+        const _Float16 *values = (const _Float16 *)data + start;
+        for (int i = 0; i < n; i++) row[i] = (float)values[i] - base[i];
+    }
+}
+
+static void task_vectors(block_t *block, int64_t start, int n) {
+    float base[ROW];
+    widen(block->data[0], block->sources->base.type, start, n, base);
+    for (int t = 0; t < block->sources->num_specialists; t++)
+        subtract(block->data[t + 1], block->sources->specialists[t].type, start, n, base, block->rows[t]);
+}
+
+static int min(int64_t a, int64_t b) { return (int)(a < b ? a : b); }
+
+/* Run BODY for every tile of n elements: `place` is its first element, `size` their number, `rows` the task vectors;
+ * what BODY writes into `result` becomes `out`. */
+#define EACH_TILE(sources, n, out, BODY)                                                            \
+    block_t block;                                                                                  \
+    float result[ROW];                                                                              \
+    int status = open_block(&block, sources), num_rows = (sources)->num_specialists;                \
+    const float(*rows)[ROW] = (const float(*)[ROW])block.rows;                                      \
+    for (int64_t first = 0; first < (n) && !status; first += BLOCK) {                               \
+        int64_t end = first + min((n) - first, BLOCK);                                              \
+        status = read_block(&block, first, end - first);                                            \
+        for (int64_t place = first; place < end && !status; place += TILE) {                        \
+            int size = min(end - place, TILE);                                                      \
+            task_vectors(&block, place - first, size);                                              \
+            BODY                                                                                    \
+            if (out) memcpy((float *)(out) + place, result, (size_t)size * 4);                      \
+        }                                                                                           \
+    }                                                                                               \
+    close_block(&block);                                                                            \
+    return status
 
 /* The task vector of the first specialist. */
-void task_vector(const models_t *m, int64_t n, float *restrict out) {
-    float base[ROW];
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start);
-        float *restrict vector = out + start;
-        widen(m->base, m->base_type, start, size, base);
-        EACH_ENTRY(m, 0, start, size, vector[i] = value;);
-    }
+int32_t task_vector(const sources_t *sources, int64_t n, float *out) {
+    EACH_TILE(sources, n, out, memcpy(result, rows[0], sizeof result); (void)num_rows;);
 }
 
 /* Sum of task vectors, each entry kept where low[t] <= |entry| <= high[t]; if `is_mean` divided by how many were kept
  * that are not 0. Without bounds everything is kept, and the mean is over all. */
-void kept_sum(const models_t *m, int64_t n, const float *low, const float *high, int32_t is_mean, float *restrict out) {
-    float base[ROW], count[ROW];
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start);
-        float *restrict sum = out + start;
-        widen(m->base, m->base_type, start, size, base);
-        memset(sum, 0, (size_t)size * 4);
-        memset(count, 0, sizeof count);
-        for (int t = 0; t < m->num_specialists; t++) {
-            float least = low ? low[t] : 0.0f, most = high ? high[t] : INFINITY;
-            if (!low && !high)
-                EACH_ENTRY(m, t, start, size, sum[i] += value;);
-            else
-                EACH_ENTRY(m, t, start, size, {
-                    int is_kept = (fabsf(value) >= least) & (fabsf(value) <= most);
-                    sum[i] += is_kept ? value : 0.0f;
-                    count[i] += is_kept & (value != 0.0f) ? 1.0f : 0.0f;
-                });
-        }
-        float all = (float)m->num_specialists;
-        if (is_mean && !low && !high)
-            for (int i = 0; i < size; i++) sum[i] = sum[i] / all;
-        else if (is_mean)
-            for (int i = 0; i < size; i++) sum[i] = sum[i] / (count[i] < 1.0f ? 1.0f : count[i]);
+static void sum_tile(const float (*rows)[ROW], int num_rows, int size, int is_mean, float *result) {
+    vector_t number = all((float)num_rows);
+    for (int i = 0; i < size; i += LANES) {
+        vector_t sum = {0};
+        for (int t = 0; t < num_rows; t++) sum += load(rows[t] + i);
+        store(result + i, is_mean ? sum / number : sum);
     }
+}
+
+static void kept_tile(const float (*rows)[ROW], int num_rows, int size, const float *low, const float *high,
+                      int is_mean, float *result) {
+    for (int i = 0; i < size; i += LANES) {
+        vector_t sum = {0};
+        mask_t count = {0};
+        for (int t = 0; t < num_rows; t++) {
+            vector_t value = load(rows[t] + i), large = magnitude(value);
+            mask_t is_kept = (large >= all(low ? low[t] : 0.0f)) & (large <= all(high ? high[t] : INFINITY));
+            sum += where(is_kept, value);
+            count -= is_kept & (value != 0.0f);
+        }
+        count -= count == 0;
+        store(result + i, is_mean ? sum / count_of(count) : sum);
+    }
+}
+
+int32_t kept_sum(const sources_t *sources, int64_t n, const float *low, const float *high, int32_t is_mean,
+                 float *out) {
+    EACH_TILE(sources, n, out, if (low || high) kept_tile(rows, num_rows, size, low, high, is_mean, result);
+              else sum_tile(rows, num_rows, size, is_mean, result););
 }
 
 /* TIES: keep |entry| >= low[t], elect the sign of the sum, average the entries that agree with it. */
-void elected_mean(const models_t *m, int64_t n, const float *low, float *restrict out) {
-    float base[ROW], positive[ROW], negative[ROW], num_positive[ROW], num_negative[ROW];
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start);
-        float *restrict sum = out + start;
-        widen(m->base, m->base_type, start, size, base);
-        for (int i = 0; i < size; i++) sum[i] = positive[i] = negative[i] = num_positive[i] = num_negative[i] = 0.0f;
-        for (int t = 0; t < m->num_specialists; t++) {
-            float least = low[t];
-            EACH_ENTRY(m, t, start, size, {
-                float kept = fabsf(value) >= least ? value : 0.0f;
-                sum[i] += kept;
-                positive[i] += kept > 0.0f ? kept : 0.0f;
-                negative[i] += kept < 0.0f ? kept : 0.0f;
-                num_positive[i] += kept > 0.0f ? 1.0f : 0.0f;
-                num_negative[i] += kept < 0.0f ? 1.0f : 0.0f;
-            });
+static void elected_tile(const float (*rows)[ROW], int num_rows, int size, const float *low, float *result) {
+    for (int i = 0; i < size; i += LANES) {
+        vector_t sum = {0}, positive = {0}, negative = {0};
+        mask_t num_positive = {0}, num_negative = {0};
+        for (int t = 0; t < num_rows; t++) {
+            vector_t value = load(rows[t] + i), kept = where(magnitude(value) >= all(low[t]), value);
+            mask_t is_positive = kept > 0.0f, is_negative = kept < 0.0f;
+            sum += kept;
+            positive += where(is_positive, kept);
+            negative += where(is_negative, kept);
+            num_positive -= is_positive;
+            num_negative -= is_negative;
         }
-        for (int i = 0; i < size; i++) {
-            float total = sum[i];
-            float part = total > 0.0f ? positive[i] : negative[i];
-            float count = total > 0.0f ? num_positive[i] : num_negative[i];
-            float mean = part / (count < 1.0f ? 1.0f : count);
-            sum[i] = total != 0.0f ? mean : 0.0f;
-        }
+        mask_t is_positive = sum > 0.0f;
+        vector_t part = (vector_t)(((mask_t)positive & is_positive) | ((mask_t)negative & ~is_positive));
+        mask_t count = (num_positive & is_positive) | (num_negative & ~is_positive);
+        count -= count == 0;
+        store(result + i, where(sum != 0.0f, part / count_of(count)));
     }
 }
 
+int32_t elected_mean(const sources_t *sources, int64_t n, const float *low, float *out) {
+    EACH_TILE(sources, n, out, elected_tile(rows, num_rows, size, low, result););
+}
+
 /* Philox4x64-10 (Salmon et al. 2011) as numpy's `Philox(key)` counts: block b is made from counter b + 1.
- * Four blocks at a time, so that their multiplications overlap; 64 lanes of 16 bits. */
-enum { BLOCKS = 4, LANES = 16 * BLOCKS };
+ * Four blocks at a time, so that their multiplications overlap; 64 numbers of 16 bits. */
+enum { PHILOX_BLOCKS = 4, NUMBERS = 16 * PHILOX_BLOCKS };
 
 static void philox(uint64_t block, uint64_t key0, uint64_t key1, uint64_t *restrict words) {
-    uint64_t c[4][BLOCKS];
-    for (int b = 0; b < BLOCKS; b++) c[0][b] = block + 1 + (uint64_t)b, c[1][b] = c[0][b] == 0, c[2][b] = 0, c[3][b] = 0;
+    uint64_t c[4][PHILOX_BLOCKS];
+    for (int b = 0; b < PHILOX_BLOCKS; b++)
+        c[0][b] = block + 1 + (uint64_t)b, c[1][b] = c[0][b] == 0, c[2][b] = 0, c[3][b] = 0;
     for (int round = 0; round < 10; round++) {
-        for (int b = 0; b < BLOCKS; b++) {
+        for (int b = 0; b < PHILOX_BLOCKS; b++) {
             unsigned __int128 left = (unsigned __int128)0xD2E7470EE14C6C93ULL * c[0][b];
             unsigned __int128 right = (unsigned __int128)0xCA5A826395121157ULL * c[2][b];
             c[0][b] = (uint64_t)(right >> 64) ^ c[1][b] ^ key0;
@@ -154,99 +253,135 @@ static void philox(uint64_t block, uint64_t key0, uint64_t key1, uint64_t *restr
         key0 += 0x9E3779B97F4A7C15ULL;
         key1 += 0xBB67AE8584CAA73BULL;
     }
-    for (int b = 0; b < BLOCKS; b++)
+    for (int b = 0; b < PHILOX_BLOCKS; b++)
         for (int k = 0; k < 4; k++) words[4 * b + k] = c[k][b];
 }
 
-/* 16-bit lanes of a stream, for elements offset to offset + n. */
-static void lanes(uint64_t key0, uint64_t key1, int64_t offset, int n, uint16_t *restrict out) {
-    uint64_t words[LANES / 4];
+/* 16-bit numbers of a stream, for elements offset to offset + n. */
+static void random_numbers(const uint64_t *key, int64_t offset, int n, uint16_t *restrict out) {
+    uint64_t words[NUMBERS / 4];
     for (int done = 0; done < n;) {
-        int skip = (int)((offset + done) % 16), take = LANES - skip < n - done ? LANES - skip : n - done;
-        philox((uint64_t)((offset + done) / 16), key0, key1, words);
+        int skip = (int)((offset + done) % 16), take = NUMBERS - skip < n - done ? NUMBERS - skip : n - done;
+        philox((uint64_t)((offset + done) / 16), key[0], key[1], words);
         memcpy(out + done, (const uint16_t *)(const void *)words + skip, (size_t)take * 2);
         done += take;
     }
 }
 
-/* Sum of task vectors whose entries are kept where their lane is below `level`, divided by `density`. */
-void random_sum(const models_t *m, int64_t n, const uint64_t *keys, int64_t offset, int32_t level, float density,
-                float *restrict out) {
-    float base[ROW];
-    uint16_t lane[TILE];
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start);
-        float *restrict sum = out + start;
-        widen(m->base, m->base_type, start, size, base);
-        memset(sum, 0, (size_t)size * 4);
-        for (int t = 0; t < m->num_specialists; t++) {
-            lanes(keys[2 * t], keys[2 * t + 1], offset + start, size, lane);
-            EACH_ENTRY(m, t, start, size, sum[i] += lane[i] < level ? value : 0.0f;);
+/* Sum of task vectors whose entries are kept where their random number is below `level`, divided by `density`. */
+static void random_tile(const float (*rows)[ROW], int num_rows, int size, const uint64_t *keys, int64_t offset,
+                        int32_t level, float density, float *restrict result) {
+    uint16_t number[ROW];
+    memset(result, 0, (size_t)size * 4);
+    for (int t = 0; t < num_rows; t++) {
+        random_numbers(keys + 2 * t, offset, size, number);
+        for (int i = 0; i < size; i++) result[i] += number[i] < level ? rows[t][i] : 0.0f;
+    }
+    for (int i = 0; i < size; i++) result[i] = result[i] / density;
+}
+
+int32_t random_sum(const sources_t *sources, int64_t n, const uint64_t *keys, int64_t offset, int32_t level,
+                   float density, float *out) {
+    EACH_TILE(sources, n, out,
+              random_tile(rows, num_rows, size, keys, offset + place, level, density, result););
+}
+
+/* Consensus TA: the sum of task vectors where at least `least_votes` masks |entry| >= threshold * |sum - entry|
+ * agree; with `only` >= 0 where the mask of that task vector alone is set. */
+static void consensus_tile(const float (*rows)[ROW], int num_rows, int size, const float *thresholds,
+                           int32_t least_votes, int32_t only, float *result) {
+    int first = only < 0 ? 0 : only, end = only < 0 ? num_rows : only + 1;
+    int32_t least = only < 0 ? least_votes : 1;
+    for (int i = 0; i < size; i += LANES) {
+        vector_t sum = {0};
+        mask_t votes = {0};
+        for (int t = 0; t < num_rows; t++) sum += load(rows[t] + i);
+        for (int t = first; t < end; t++) {
+            vector_t value = load(rows[t] + i);
+            votes -= magnitude(value) >= magnitude(sum - value) * thresholds[t];
         }
-        for (int i = 0; i < size; i++) sum[i] = sum[i] / density;
+        store(result + i, where(votes >= least, sum));
     }
 }
 
-/* Consensus TA: the sum of task vectors where at least `least_votes` masks |entry| >= threshold * |sum - entry| agree;
- * with `only` >= 0 where the mask of that task vector alone is set. */
-void consensus_sum(const models_t *m, int64_t n, const float *thresholds, int32_t least_votes, int32_t only,
-                   float *restrict out) {
-    float base[ROW];
-    int32_t votes[ROW];
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start);
-        float *restrict sum = out + start;
-        widen(m->base, m->base_type, start, size, base);
-        memset(sum, 0, (size_t)size * 4);
-        memset(votes, 0, sizeof votes);
-        for (int t = 0; t < m->num_specialists; t++) EACH_ENTRY(m, t, start, size, sum[i] += value;);
-        for (int t = 0; t < m->num_specialists; t++) {
-            if (only >= 0 && t != only) continue;
-            float threshold = thresholds[t];
-            EACH_ENTRY(m, t, start, size, votes[i] += fabsf(value) >= fabsf(sum[i] - value) * threshold;);
-        }
-        int32_t least = only >= 0 ? 1 : least_votes;
-        for (int i = 0; i < size; i++) sum[i] = float_of(bits_of(sum[i]) & -(uint32_t)(votes[i] >= least));
-    }
+int32_t consensus_sum(const sources_t *sources, int64_t n, const float *thresholds, int32_t least_votes, int32_t only,
+                      float *out) {
+    EACH_TILE(sources, n, out, consensus_tile(rows, num_rows, size, thresholds, least_votes, only, result););
 }
 
-/* Count high magnitude bits into `high`; within `width` buckets from each of `firsts` on, low bits into `low`.
+/* Counts of magnitude bits of one task vector, or of any values: the high 15 into `tables` unless that is NULL; for
+ * each range of `span` bit patterns from `starts` on, how many lie above it, and each pattern within it in `low`.
  *
  * Neighbours are counted in tables of their own: many task vectors hold few different values, and increments of the
- * same counter wait for each other. Members of a bucket are collected first: a branch would be mispredicted.
+ * same counter wait for each other. Vectors without a member of a range, nearly all, are passed over.
  */
 enum { BINS = 1 << 15, TABLES = 4 };
 
-static void count_members(const float *values, int n, int32_t first, int32_t width, int64_t *restrict low) {
-    uint32_t members[TILE];
-    int num_members = 0;
-    for (int i = 0; i < n; i++) {
-        uint32_t offset = (bits_of(values[i]) & 0x7FFFFFFF) - ((uint32_t)first << 16);
-        members[num_members] = offset;
-        num_members += offset < (uint32_t)width << 16;
-    }
-    for (int i = 0; i < num_members; i++) low[members[i]]++;
+typedef struct {
+    uint32_t *tables;
+    const int32_t *starts;
+    int64_t *above;
+    int64_t *low;
+    int32_t num_ranges;
+    int32_t span;
+} counts_t;
+
+static void count_high(const float *values, int n, uint32_t *tables) {
+    int i = 0;
+    for (; i + TABLES <= n; i += TABLES)
+        for (int k = 0; k < TABLES; k++) tables[k * BINS + (bits_of(values[i + k]) >> 16 & (BINS - 1))]++;
+    for (; i < n; i++) tables[bits_of(values[i]) >> 16 & (BINS - 1)]++;
 }
 
-void count_bits(const float *values, int64_t n, int64_t *restrict high, uint32_t *restrict tables,
-                const int32_t *firsts, int32_t num_ranges, int32_t width, int64_t *restrict low) {
-    memset(tables, 0, sizeof(uint32_t) * BINS * TABLES);
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start), i = 0;
-        const float *tile = values + start;
-        for (; i + TABLES <= size; i += TABLES)
-            for (int k = 0; k < TABLES; k++) tables[k * BINS + (bits_of(tile[i + k]) >> 16 & (BINS - 1))]++;
-        for (; i < size; i++) tables[bits_of(tile[i]) >> 16 & (BINS - 1)]++;
-        for (int r = 0; r < num_ranges; r++)
-            count_members(tile, size, firsts[r], width, low + ((int64_t)r * width << 16));
+static int any(mask_t mask) {
+    uint64_t words[LANES / 2];
+    memcpy(words, &mask, sizeof words);
+    return (words[0] | words[1] | words[2] | words[3]) != 0;
+}
+
+static void count_range(const float *values, int n, int32_t start, int32_t end, int64_t *above, int64_t *low) {
+    mask_t num_above = {0}, num_zeros = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        mask_t bits = (mask_t)load(values + i) & 0x7FFFFFFF, is_above = bits >= end, is_zero = bits == 0;
+        mask_t is_member = (bits >= start) & ~is_above & ~is_zero; /* weights that did not move are many */
+        num_above -= is_above;
+        num_zeros -= is_zero;
+        if (any(is_member))
+            for (int k = 0; k < LANES; k++)
+                if (is_member[k]) low[bits[k] - start]++;
     }
-    for (int k = 0; k < TABLES; k++)
-        for (int i = 0; i < BINS; i++) high[i] += tables[k * BINS + i];
+    for (int k = 0; k < LANES; k++) *above += num_above[k];
+    for (int k = 0; k < LANES && !start; k++) low[0] += num_zeros[k];
+    for (; i < n; i++) {
+        int32_t bits = (int32_t)(bits_of(values[i]) & 0x7FFFFFFF);
+        *above += bits >= end;
+        if (bits >= start && bits < end) low[bits - start]++;
+    }
+}
+
+static void count_tile(const float *values, int n, const counts_t *counts) {
+    if (counts->tables) count_high(values, n, counts->tables);
+    for (int r = 0; r < counts->num_ranges; r++) {
+        int32_t start = counts->starts[r], end = start > INT32_MAX - counts->span ? INT32_MAX : start + counts->span;
+        count_range(values, n, start, end, counts->above + r, counts->low + (int64_t)r * counts->span);
+    }
+}
+
+int32_t count_values(const float *values, int64_t n, const counts_t *counts) {
+    for (int64_t start = 0; start < n; start += TILE) count_tile(values + start, min(n - start, TILE), counts);
+    return 0;
+}
+
+/* Count every task vector into counts of its own. */
+int32_t count_task_vectors(const sources_t *sources, int64_t n, const counts_t *counts) {
+    EACH_TILE(sources, n, NULL, for (int t = 0; t < num_rows; t++) count_tile(rows[t], size, counts + t);
+              (void)result;);
 }
 
 static uint16_t round_bf16(float value) {
-    uint32_t bits = bits_of(value);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    uint32_t bits = bits_of(value), rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)((bits & 0x7FFFFFFF) > 0x7F800000 ? 0x7FC0 : rounded);
 }
 
 /* Whether every value's exponent is below the one of infinity and NaN. */
@@ -265,27 +400,33 @@ static int is_all_finite(const void *data, int32_t type, int64_t n) {
 
 int32_t all_finite(const void *data, int32_t type, int64_t n) { return is_all_finite(data, type, n); }
 
-/* out = round(base + coefficient * update) in the base's type; returns whether all of it is finite.
+/* Write round(base + coefficient * update) in the base's type into `out`; return 1 if all of it is finite, 0 if not.
  * `update` may lie in memory that another process writes: each element is loaded once, into a tile of our own. */
-int32_t apply_update(const void *base, int32_t type, const float *update, float coefficient, int64_t n, void *out) {
+int32_t apply_update(const source_t *base, const float *update, float coefficient, int64_t n, void *out) {
     float wide[ROW], scaled[ROW];
-    int is_finite = 1;
-    for (int64_t start = 0; start < n; start += TILE) {
-        int size = tile_size(n, start);
-        widen(base, type, start, size, wide);
-        memcpy(scaled, update + start, (size_t)size * 4);
-        for (int i = 0; i < size; i++) scaled[i] = scaled[i] * coefficient;
-        for (int i = 0; i < size; i++) scaled[i] = scaled[i] + wide[i];
-        is_finite &= is_all_finite(scaled, F32, size);
-        if (type == F32) {
-            memcpy((float *)out + start, scaled, (size_t)size * 4);
-        } else if (type == BF16) {
-            uint16_t *rounded = (uint16_t *)out + start;
-            for (int i = 0; i < size; i++) rounded[i] = round_bf16(scaled[i]);
-        } else {
-            _Float16 *rounded = (_Float16 *)out + start;
-            for (int i = 0; i < size; i++) rounded[i] = (_Float16)scaled[i];
+    char *buffer = malloc(BLOCK * 4);
+    int is_finite = 1, size_of_item = size_of(base->type), status = buffer ? 0 : -1;
+    for (int64_t first = 0; first < n && !status; first += BLOCK) {
+        int64_t end = first + min(n - first, BLOCK);
+        const void *data = fetch(base, first, end - first, buffer);
+        if (!data) status = -1;
+        for (int64_t place = first; place < end && !status; place += TILE) {
+            int size = min(end - place, TILE);
+            char *target = (char *)out + place * size_of_item;
+            widen(data, base->type, place - first, size, wide);
+            memcpy(scaled, update + place, (size_t)size * 4);
+            for (int i = 0; i < size; i++) scaled[i] = scaled[i] * coefficient;
+            for (int i = 0; i < size; i++) scaled[i] = scaled[i] + wide[i];
+            if (base->type == F32) {
+                memcpy(target, scaled, (size_t)size * 4);
+            } else if (base->type == BF16) {
+                for (int i = 0; i < size; i++) ((uint16_t *)target)[i] = round_bf16(scaled[i]);
+            } else {
+                for (int i = 0; i < size; i++) ((_Float16 *)target)[i] = (_Float16)scaled[i];
+            }
+            is_finite &= is_all_finite(target, base->type, size);
         }
     }
-    return is_finite && is_all_finite(out, type, n);
+    free(buffer);
+    return status ? status : is_finite;
 }

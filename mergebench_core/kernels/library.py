@@ -37,22 +37,12 @@ SIGNATURES: dict[str, list[object]] = {
     "elected_mean": [POINTER, LONG, POINTER, POINTER],
     "random_sum": [POINTER, LONG, POINTER, LONG, INT, FLOAT, POINTER],
     "consensus_sum": [POINTER, LONG, POINTER, INT, INT, POINTER],
-    "count_bits": [POINTER, LONG, POINTER, POINTER, POINTER, INT, INT, POINTER],
+    "count_values": [POINTER, LONG, POINTER],
+    "count_task_vectors": [POINTER, LONG, POINTER],
     "all_finite": [POINTER, INT, LONG],
-    "apply_update": [POINTER, INT, POINTER, FLOAT, LONG, POINTER],
+    "apply_update": [POINTER, POINTER, FLOAT, LONG, POINTER],
 }
-
-
-class Models(ctypes.Structure):
-    """`models_t` of kernels.c."""
-
-    _fields_ = [
-        ("base", POINTER),
-        ("base_type", INT),
-        ("num_specialists", INT),
-        ("specialists", ctypes.POINTER(POINTER)),
-        ("types", ctypes.POINTER(INT)),
-    ]
+"""All return an int32."""
 
 
 @functools.cache
@@ -66,7 +56,7 @@ def kernels() -> ctypes.CDLL | None:
         for name, arguments in SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes = arguments
-            function.restype = INT if name in ("all_finite", "apply_update") else None
+            function.restype = INT
     except (OSError, AttributeError):
         return None
     return library

@@ -10,9 +10,9 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mergebench_core.kernels.library import Models, kernels
-from mergebench_core.kernels.weights import dtype_number
-from mergebench_core.methods import StoredWeights, TensorChunk
+from mergebench_core.kernels.library import kernels
+from mergebench_core.kernels.sources import StoredWeights, dtype_number, short_file, sources_of
+from mergebench_core.methods import TensorChunk
 
 if TYPE_CHECKING:
     import torch
@@ -150,8 +150,9 @@ def _zeros(chunk: TensorChunk) -> torch.Tensor:
 
 def _compilable(chunk: TensorChunk) -> tuple[StoredWeights | None, Any]:
     """Return the stored weights and the library, or neither."""
-    stored, library = getattr(chunk, "stored", None), kernels()
-    return (None, None) if stored is None or library is None else (stored, library)
+    library = kernels()
+    stored = None if library is None else getattr(chunk, "stored", None)
+    return (None, None) if stored is None else (stored, library)
 
 
 def task_vector(base: torch.Tensor, specialist: torch.Tensor) -> torch.Tensor:
@@ -159,31 +160,22 @@ def task_vector(base: torch.Tensor, specialist: torch.Tensor) -> torch.Tensor:
     import torch
 
     library = kernels()
-    if library is None or dtype_number(base) is None or dtype_number(specialist) is None:
+    if library is None or dtype_number(base.dtype) is None or dtype_number(specialist.dtype) is None:
         return specialist.float() - base.float()
     out = torch.empty(base.numel())
-    models = _models(base, [specialist])
-    library.task_vector(ctypes.addressof(models), base.numel(), out.data_ptr())
+    sources = sources_of(base, [specialist])
+    library.task_vector(ctypes.addressof(sources), base.numel(), out.data_ptr())
     return out
 
 
-def _run(function: Callable[..., None], stored: StoredWeights, *arguments: object) -> torch.Tensor:
+def _run(function: Callable[..., int], stored: StoredWeights, *arguments: object) -> torch.Tensor:
     import torch
 
-    out = torch.empty(stored.base.numel())
-    models = _models(stored.base, list(stored.specialists))
-    function(ctypes.addressof(models), stored.base.numel(), *arguments, out.data_ptr())
+    out = torch.empty(stored.numel) if stored.out is None else stored.out
+    sources = sources_of(stored.base, list(stored.specialists))
+    if function(ctypes.addressof(sources), stored.numel, *arguments, out.data_ptr()) < 0:
+        raise short_file([stored.base, *stored.specialists], stored.numel)
     return out.view(stored.shape)
-
-
-def _models(base: torch.Tensor, specialists: Sequence[torch.Tensor]) -> Models:
-    return Models(
-        base=base.data_ptr(),
-        base_type=dtype_number(base) or 0,
-        num_specialists=len(specialists),
-        specialists=(ctypes.c_void_p * len(specialists))(*(values.data_ptr() for values in specialists)),
-        types=(ctypes.c_int32 * len(specialists))(*(dtype_number(values) or 0 for values in specialists)),
-    )
 
 
 def _floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float]:

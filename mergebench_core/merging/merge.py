@@ -11,6 +11,7 @@ from typing import Any
 from mergebench_core.checkpoints.assembly import NonFiniteMerge
 from mergebench_core.checkpoints.policy import MergePlan, check_fit, merge_plan
 from mergebench_core.checkpoints.writer import CheckpointWriter
+from mergebench_core.environment import num_cores
 from mergebench_core.errors import CheckpointError, InputError, MethodError, RunError
 from mergebench_core.hyperparameters import Hyperparameter
 from mergebench_core.merging import hub
@@ -42,7 +43,8 @@ class MergeOrder:
     settings: Mapping[str, Hyperparameter] = field(default_factory=dict)
     """Hyper-parameters, as values or as text."""
     seed: int = 0
-    num_threads: int = 1
+    num_threads: int | None = None
+    """None: all cores for an exact method, whose result does not depend on it, else one."""
     plugin: Path | None = None
     samples: Mapping[str, Path] = field(default_factory=dict)
     """Calibration samples by domain."""
@@ -59,6 +61,7 @@ class MergeOrder:
             for name, value in values.items():
                 words += [option, f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
         words += ["--seed", str(self.seed)] if self.seed else []
+        words += ["--threads", str(self.num_threads)] if self.num_threads else []
         words += ["--plugin", str(self.plugin)] if self.plugin else []
         return [*words, "--out", str(self.out)]
 
@@ -108,7 +111,7 @@ def merge_models(order: MergeOrder, progress: hub.Progress) -> MergeResult:
         method=method,
         config=config,
         seed=order.seed,
-        num_threads=order.num_threads,
+        num_threads=order.num_threads or _default_threads(method),
         samples_sha256={domain: file.sha256 for domain, file in samples.items()},
         models=_open_models(order, progress),
     )
@@ -126,6 +129,10 @@ def merge_models(order: MergeOrder, progress: hub.Progress) -> MergeResult:
         pushed_to=pushed_to,
         untuned=tuple(untuned(method.description, order.settings)),
     )
+
+
+def _default_threads(method: CatalogMethod) -> int:
+    return num_cores() if method.description.determinism == "exact" else 1
 
 
 def _check_domains(order: MergeOrder) -> None:
@@ -302,7 +309,7 @@ class OwnMerge:
                         base=self.base.folder.resolve(),
                         specialists={domain: model.folder.resolve() for domain, model in self.specialists.items()},
                         seed=self.order.seed,
-                        num_threads=self.order.num_threads,
+                        num_threads=self.recipe.num_threads,
                     )
                     self.progress(f"{description.name}: preparing {self._config_text()}")
                     worker.prepare(self.recipe.config, is_fresh=True)
@@ -315,7 +322,7 @@ class OwnMerge:
 
     def _worker(self) -> MethodWorker:
         return MethodWorker(
-            num_threads=self.order.num_threads,
+            num_threads=self.recipe.num_threads,
             log_file=self.target.log_file,
             folder=self.target.work_folder,
             services=self.services,

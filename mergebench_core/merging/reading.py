@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
 from mergebench_core.checkpoints.digest import WeightsDigest
-from mergebench_core.checkpoints.policy import MergePlan, check_finite, is_finite
+from mergebench_core.checkpoints.policy import MergePlan, check_finite
 from mergebench_core.errors import CheckpointError
+from mergebench_core.kernels.weights import is_finite
 from mergebench_core.merging.models import Model
 
 

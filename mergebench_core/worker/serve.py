@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import traceback
@@ -22,11 +23,12 @@ from mergebench_core.worker.context import WorkerContext
 from mergebench_core.worker.description import describe
 from mergebench_core.worker.prepared import StoredPrepared, store_prepared
 from mergebench_core.worker.stream import Stream
-from mergebench_core.worker.window import Window
+from mergebench_core.worker.window import SLOT_BYTES, Window
 
 if TYPE_CHECKING:
     import torch
 
+FP32_BYTES = 4
 MAX_ERROR_CHARACTERS = 2000
 """An error may quote a whole tensor; the message must stay one that can be sent and read."""
 
@@ -91,6 +93,7 @@ class Session:
         self._context = WorkerContext(method, self._models, stream, self._folder / "scratch", self._chunk_numel)
         self._context.work_folder.mkdir(parents=True, exist_ok=True)
         self._prepared: dict[str, Path] = {}
+        gc.freeze()  # hundreds of thousands of objects of torch, not to be looked through for every few chunks
 
     def prepare(self, config: dict[str, Any], *, is_fresh: bool) -> None:
         """Make the state for this configuration ready, reusing it unless `is_fresh`."""
@@ -114,8 +117,14 @@ class Session:
         if self._method.info.depth == "model":
             self._stream.send_tensors(self._method.merge(self._context, hidden), self._models.base)
             return
-        for chunk, values in self._results(hidden, num_done):
-            self._stream.send_piece(chunk.name, chunk.offset, values)
+        try:
+            for chunk, values in self._results(hidden, num_done):
+                if chunk.slot:
+                    self._stream.send_slot(chunk.slot, chunk.name, chunk.offset, values)
+                else:
+                    self._stream.send_piece(chunk.name, chunk.offset, values)
+        finally:
+            self._stream.release()
 
     def _results(self, config: Config, num_done: int) -> Iterator[tuple[CheckpointChunk, torch.Tensor]]:
         import torch
@@ -137,7 +146,14 @@ class Session:
             return chunk, values.detach().cpu().contiguous().reshape(-1)
 
         chunks = walk(self._models, self._context.plan.merged[num_done:], depth, self._chunk_numel)
+        if depth == "elementwise" and not is_final:
+            chunks = map(self._with_slot, chunks)
         yield from map_in_order(result, chunks, 1 if depth == "tensor" else torch.get_num_threads())
+
+    def _with_slot(self, chunk: CheckpointChunk) -> CheckpointChunk:
+        if chunk.numel * FP32_BYTES <= SLOT_BYTES:
+            chunk.reserve(self._stream.reserve())
+        return chunk
 
     def _seen_by_prepare(self, config: Config) -> Config:
         uses, declared = self._method.prepare_uses, self._method.parameters

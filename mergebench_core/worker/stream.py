@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
@@ -19,6 +20,20 @@ class HostRefusal(PluginError):
     """The host refused a request: a budget is used up or something was not declared."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A slot of the window that nobody else fills meanwhile."""
+
+    number: int
+    window: Window
+
+    def view(self, numel: int) -> torch.Tensor:
+        """Return its first `numel` elements, fp32 and flat."""
+        import torch
+
+        return self.window.view(self.number, numel, torch.float32)
+
+
 class Stream:
     """Sends pieces of tensors and requests; keeps count of the free slots of the window."""
 
@@ -26,6 +41,21 @@ class Stream:
         self._channel = channel
         self._window = window
         self._free = list(range(NUM_SLOTS))
+        self._num_reserved = 0
+
+    def reserve(self) -> Slot | None:
+        """Return a slot to be filled and then sent, None if too many are reserved: one is left to go on with."""
+        if self._num_reserved >= NUM_SLOTS - 1:
+            return None
+        self._num_reserved += 1
+        return Slot(number=self._take_slot(), window=self._window)
+
+    def send_slot(self, slot: Slot, name: str, offset: int, values: torch.Tensor) -> None:
+        """Hand a flat piece to the host in a reserved slot, where it may lie already."""
+        if values.data_ptr() != slot.view(values.numel()).data_ptr():
+            self._window.put(slot.number, values)
+        self._num_reserved -= 1
+        self._channel.send({"chunk": name, "offset": offset, "numel": values.numel(), "slot": slot.number})
 
     def ask(self, request: Message) -> Any:
         """Send a request and return the host's answer.
@@ -65,9 +95,14 @@ class Stream:
                 self.send_piece(name, piece.offset, flat[piece.offset : piece.offset + piece.numel])
 
     def drain(self) -> None:
-        """Wait until the host has taken everything out of the window."""
-        while len(self._free) < NUM_SLOTS:
+        """Wait until the host has taken everything that was sent out of the window."""
+        while len(self._free) < NUM_SLOTS - self._num_reserved:
             self._free.append(self._channel.receive()["ack"])
+
+    def release(self) -> None:
+        """Free the slots that were reserved and will not be sent."""
+        self.drain()
+        self._free, self._num_reserved = list(range(NUM_SLOTS)), 0
 
     def _take_slot(self) -> int:
         while not self._free:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from checkpoint_samples import EMBED, HEAD, MERGED, NORM, UP, random_tensors, write_checkpoint
 
-from mergebench_core.checkpoints.policy import check_compatible, check_specialists, is_finite, merge_plan
+from mergebench_core.checkpoints.policy import check_compatible, check_specialists, merge_plan
 from mergebench_core.checkpoints.roles import layer_of, role_of
 from mergebench_core.errors import CheckpointError
+from mergebench_core.kernels.weights import is_finite
 
 BASE_ROLES = frozenset({"embedding", "head"})
 

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from checkpoint_samples import write_checkpoint
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mergebench_core.checkpoints.thresholds import (
+    SAMPLE_NUMEL,
     magnitude_thresholds,
     task_vector_values,
     tensor_order_statistics,
 )
 from mergebench_core.errors import InputError
 from mergebench_core.methods import PerDomain
+from mergebench_core.worker.chunks import Models, walk
 
 DENSITIES = [1.0, 0.9, 0.5, 0.3, 0.1, 0.01, 1e-9]
 
@@ -115,7 +118,31 @@ def test_exact_whether_the_sample_foretells_it_or_not(scale):
         context = FakeContext({"math": vector.flatten()}, [4000] * 80)
         found = magnitude_thresholds(context, density)["math"]
         assert found == sorted_threshold(vector.flatten(), density)
-        assert context.num_walks == (3 if scale == 1.0 else 4)
+        assert context.num_walks == (4 if scale == 1.0 else 6)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_weights_in_files_are_counted_exactly(tmp_path, scale, num_threads):
+    """Their sample is the start of each chunk; the rest is of another size with `scale`."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(9, 3 * SAMPLE_NUMEL, generator=generator)
+    vector[:, SAMPLE_NUMEL:] *= scale
+    base, specialist = {"w": torch.zeros_like(vector)}, {"w": vector}
+    models = Models(
+        base=write_checkpoint(tmp_path / "base", base),
+        specialists={"math": write_checkpoint(tmp_path / "math", specialist)},
+        seed=0,
+    )
+    context = FakeContext({}, [])
+    context.chunks = lambda: walk(models, tuple(models.base.entries.values()), "elementwise", 3 * SAMPLE_NUMEL)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        for density in (0.5, 0.2):
+            assert magnitude_thresholds(context, density)["math"] == sorted_threshold(vector.flatten(), density)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_several_ranks_per_tensor():

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergebench_core.kernels import library, updates
-from mergebench_core.methods import PerDomain, StoredWeights
+from mergebench_core.kernels.sources import StoredWeights
+from mergebench_core.methods import PerDomain
 from mergebench_core.worker.random import uniform
 
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -55,6 +56,7 @@ def chunk_of(base: torch.Tensor, specialists: list[torch.Tensor], offset: int = 
         base=base,
         specialists=PerDomain(dict(zip(domains, specialists, strict=True))),
         random_keys=tuple(keys.values()),
+        numel=base.numel(),
         shape=tuple(base.shape),
     )
     vectors = {domain: values.float() - base.float() for domain, values in stored.specialists.items()}

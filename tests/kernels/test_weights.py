@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mergebench_core.kernels import weights
-from mergebench_core.kernels.weights import BitCounts, is_finite, merged_values
+from mergebench_core.kernels import counts, weights
+from mergebench_core.kernels.counts import BitCounts
+from mergebench_core.kernels.weights import is_finite, merged_values
 
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -14,7 +15,8 @@ TYPES = [torch.float32, torch.bfloat16, torch.float16]
 @pytest.fixture(params=["compiled", "torch"])
 def kernels(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(weights, "kernels", lambda: None)
+        for module in (weights, counts):
+            monkeypatch.setattr(module, "kernels", lambda: None)
     return request.param
 
 
@@ -42,17 +44,30 @@ def test_overflow_while_rounding_is_not_finite(kernels):
 
 
 def test_bit_counts(kernels):
-    values = torch.tensor([1.0, -1.0, 1.0000001, 2.0, 0.0, -0.0, 1.5, 3.0, 1.0])
-    one = torch.tensor(1.0).view(torch.int32).item() >> 16
-    counts = BitCounts([one, 0], width=2)
-    counts.add(values)
-    counts.add(values[:1])
-    assert int(counts.high.sum()) == 10
-    assert counts.high[one] == 5
-    assert counts.high[0] == 2
-    assert counts.low_of(one)[:2].tolist() == [4, 1]
-    assert counts.low_of(0)[0] == 2
-    assert counts.low_of(one + 2) is None
-    other = BitCounts([one, 0], width=2)
-    other.merge(counts)
-    assert torch.equal(other.low, counts.low)
+    values = torch.tensor([1.0, -1.0, 1.0000001, 2.0, 0.0, -0.0, 1.5, 3.0, 1.0, 2.0**-149] * 3)
+    bits = (values.view(torch.int32) & 0x7FFFFFFF).sort(descending=True).values.tolist()
+    one = bits_of(1.0) >> 16
+    found = BitCounts([one, 0], width=2, has_high=True)
+    found.add(values)
+    assert found.num_values == 30
+    assert [found.bucket(rank) for rank in range(1, 31)] == [value >> 16 for value in bits]
+    counted = [value if one <= value >> 16 < one + 2 or value >> 16 < 2 else None for value in bits]
+    assert [found.bits(rank) for rank in range(1, 31)] == counted
+    assert counted[:9] == [None] * 9
+    other = BitCounts([one, 0], width=2, has_high=True)
+    other.add(values[:1])
+    other.merge(found)
+    assert other.num_values == 31
+    assert [other.bits(rank) for rank in range(12, 24)] == [bits_of(1.0) + 1] + [bits_of(1.0)] * 10 + [1]
+    assert other.bucket(22) == one
+
+
+def test_largest_patterns_are_counted(kernels):
+    largest = torch.finfo(torch.float32).max
+    found = BitCounts([0x7F7E], width=3)
+    found.add(torch.tensor([largest, -largest, 1.0] * 9))
+    assert [found.bits(rank) for rank in (1, 18, 19)] == [bits_of(largest), bits_of(largest), None]
+
+
+def bits_of(value: float) -> int:
+    return int(torch.tensor(value).view(torch.int32))
