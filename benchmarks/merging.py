@@ -9,6 +9,7 @@ that are left out, with commas) change it; FAMILY names a folder that keeps the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -43,15 +44,17 @@ class Measured:
     cpu_s: list[float] = field(default_factory=list)
     process_wall_s: list[float] = field(default_factory=list)
     process_cpu_s: list[float] = field(default_factory=list)
-    peak_bytes: list[int] = field(default_factory=list)
-    """Sum over the job's processes of each one's peak."""
+    peak_rss_bytes: list[int] = field(default_factory=list)
+    """Peak resident memory of the largest process, mapped files included."""
+    peak_pss_bytes: list[int] = field(default_factory=list)
+    """Peak over time of all processes together, what they share counted once."""
 
     def add(self, command: list[str]) -> None:
         """Run the job once."""
         started = time.perf_counter()
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(command, stdout=output, stderr=log)
-            peaks = watch(process.pid)
+            rss, pss = watch(process.pid)
             process.wait()
             self.process_wall_s.append(time.perf_counter() - started)
             output.seek(0), log.seek(0)
@@ -59,7 +62,8 @@ class Measured:
             if process.returncode:
                 sys.exit(f"{' '.join(command)} failed:\n{log.read()}")
         self.process_cpu_s.append(CPU.spent())
-        self.peak_bytes.append(sum(peaks.values()))
+        self.peak_rss_bytes.append(rss)
+        self.peak_pss_bytes.append(pss)
         if told.startswith("{"):
             seconds = json.loads(told)
             self.wall_s.append(seconds["wall_s"])
@@ -82,28 +86,27 @@ class ChildrenCpu:
 CPU = ChildrenCpu()
 
 
-def watch(pid: int) -> dict[int, int]:
-    """Wait for a process to end; return the peak resident memory of it and of each of its descendants."""
-    peaks: dict[int, int] = {}
+def watch(pid: int) -> tuple[int, int]:
+    """Wait for a process to end; return the peak RSS of its largest process, and the peak PSS of all together."""
+    peak_rss = peak_pss = 0
     root = psutil.Process(pid)
     while root.is_running() and root.status() != psutil.STATUS_ZOMBIE:
-        try:
-            for process in [root, *root.children(recursive=True)]:
-                if (peak := peak_rss_bytes(process.pid)) is not None:
-                    peaks[process.pid] = peak
-        except psutil.NoSuchProcess:
-            pass
+        alive = [root]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive += root.children(recursive=True)
+        peak_rss = max([peak_rss, *(kilobytes(process.pid, "status", "VmHWM") for process in alive)])
+        peak_pss = max(peak_pss, sum(kilobytes(process.pid, "smaps_rollup", "Pss:") for process in alive))
         time.sleep(POLL_S)
-    return peaks
+    return peak_rss * 1024, peak_pss * 1024
 
 
-def peak_rss_bytes(pid: int) -> int | None:
-    """Return a process's peak resident memory, mapped files included; None if it has gone."""
+def kilobytes(pid: int, file: str, field: str) -> int:
+    """Return a field of a file in /proc/<pid>; 0 if the process has gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
 def commands(family: Path, out: Path, num_threads: int) -> dict[str, list[str]]:
@@ -134,8 +137,8 @@ def row(name: str, measured: Measured, bound: float) -> str:
         return f"{statistics.median(values):.2f}" if values else "-"
 
     ratio = f"{statistics.median(measured.wall_s) / bound:.2f}" if measured.wall_s else "-"
-    peak = f"{max(measured.peak_bytes) / 2**30:.2f}"
-    cells = [shown(measured.wall_s), shown(measured.cpu_s), ratio, peak]
+    peaks = [f"{max(peak) / 2**30:.2f}" for peak in (measured.peak_rss_bytes, measured.peak_pss_bytes)]
+    cells = [shown(measured.wall_s), shown(measured.cpu_s), ratio, *peaks]
     return f"| {' | '.join([name, *cells, shown(measured.process_wall_s), shown(measured.process_cpu_s)])} |"
 
 
@@ -143,8 +146,8 @@ def report(results: dict[str, Measured], title: str) -> None:
     """Print the table, then how many times slower mergekit is."""
     bound = statistics.median(results["bound"].wall_s)
     print(f"\n{title}\n")
-    print("| job | s | CPU s | times the bound | peak GiB | process s | process CPU s |")
-    print("|---|---|---|---|---|---|---|")
+    print("| job | s | CPU s | times the bound | largest process GiB | all GiB | whole s | whole CPU s |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, measured in results.items():
         print(row(name, measured, bound))
     for method in SETTINGS:

@@ -7,6 +7,7 @@ from mergebench_core.errors import MergebenchError
 from mergebench_core.hookspecs import hookimpl
 from mergebench_core.hyperparameters import (
     DENSITY,
+    NUM_CALIBRATION_SAMPLES,
     SCALING_COEFFICIENT,
     Config,
     Parameter,
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DENSITY",
+    "NUM_CALIBRATION_SAMPLES",
     "SCALING_COEFFICIENT",
     "Config",
     "Context",

@@ -74,6 +74,7 @@ class Parameter:
 
 
 SCALING_COEFFICIENT = Parameter(default=0.4, meaning="multiplier of the update")
+NUM_CALIBRATION_SAMPLES = Parameter(default=1000, low=1, high=1000, meaning="calibration samples read per domain")
 DENSITY = Parameter(default=0.2, low=0.0, is_low_open=True, high=1.0, meaning="fraction kept")
 
 

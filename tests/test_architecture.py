@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_plugins_import_only_the_core_and_libraries():
             assert not module.startswith("mergebench_") or module.startswith("mergebench_core"), path
 
 
+def test_registering_the_bundled_methods_loads_no_torch():
+    """Listing methods, and finding one, takes a second less for it."""
+    program = "import sys; from mergebench_core import plugins as p; p.load_methods(p.installed_sources())"
+    done = subprocess.run([sys.executable, "-c", f"{program}; sys.exit('torch' in sys.modules)"], check=False)
+    assert done.returncode == 0
+
+
 def test_exact_methods_avoid_fused_operations():
     """`add(alpha=)`, `lerp`, `addcmul` and `addcdiv` may round differently from one processor to the next."""
     for path in [*(ROOT / "plugins").rglob("*.py"), CORE / "checkpoints" / "assembly.py"]:
@@ -106,8 +114,6 @@ def test_weights_stay_small():
 
 
 def test_generated_pages_are_fresh():
-    import sys
-
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "build.py"), "--check"], capture_output=True, text=True, check=False
     )

@@ -24,8 +24,8 @@ from mergebench_core.merging.recipe import Recipe, configuration, read_recipe, u
 from mergebench_core.merging.samples import MergeServices, SampleFile, read_samples
 from mergebench_core.merging.target import MergeTarget
 from mergebench_core.tuning import config_text
-from mergebench_core.worker.catalog import CatalogMethod, find_method, load_catalog, open_method
-from mergebench_core.worker.host import MethodWorker
+from mergebench_core.worker.catalog import CatalogMethod, find_method, load_catalog
+from mergebench_core.worker.host import Job, MethodWorker
 
 DOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -230,24 +230,27 @@ class OwnMerge:
         return None
 
     def _merge(self) -> dict[str, Any]:
-        findings = find_all(self.base, self.specialists, self.plan)
-        for found in findings:
-            if found.kind == "warning":
-                self.progress(f"warning: {found.text}")
-        is_resumed = self.target.begin(self.recipe.files_key())
-        if is_resumed:
+        if self.target.begin(self.recipe.files_key()):
             self.progress("going on with an interrupted merge")
         if not self.target.is_complete():
-            self._write(findings)
+            with self._worker() as worker:
+                self.reading.start()
+                self._write(worker, self._findings())
         document = read_recipe(self.target.model)
         assert document is not None
         self.target.publish()
         return document
 
-    def _write(self, findings: Sequence[Finding]) -> None:
-        self.reading.start()
+    def _findings(self) -> list[Finding]:
+        findings = find_all(self.base, self.specialists, self.plan)
+        for found in findings:
+            if found.kind == "warning":
+                self.progress(f"warning: {found.text}")
+        return findings
+
+    def _write(self, worker: MethodWorker, findings: Sequence[Finding]) -> None:
         try:
-            digest = self._write_weights()
+            digest = self._write_weights(worker)
             digests = self.reading.digests()
         except InputError:
             self.target.discard()
@@ -277,9 +280,9 @@ class OwnMerge:
             self.target.discard()
             raise
 
-    def _write_weights(self) -> str:
+    def _write_weights(self, worker: MethodWorker) -> str:
         """Prepare and merge into the hidden folder; return the digest of what was written."""
-        method, description = self.recipe.method, self.recipe.method.description
+        description = self.recipe.method.description
         can_go_on = description.depth != "model"
         finished = self.target.finished(self.plan) if can_go_on else {}
         writer = CheckpointWriter(
@@ -302,23 +305,25 @@ class OwnMerge:
         )
         try:
             if num_done < len(self.plan.merged):
-                with self._worker() as worker:
-                    open_method(
-                        worker,
-                        method,
-                        base=self.base.folder.resolve(),
-                        specialists={domain: model.folder.resolve() for domain, model in self.specialists.items()},
-                        seed=self.order.seed,
-                        num_threads=self.recipe.num_threads,
-                    )
-                    self.progress(f"{description.name}: preparing {self._config_text()}")
-                    worker.prepare(self.recipe.config, is_fresh=True)
-                    worker.merge(self.recipe.config, assembly, num_done=num_done)
+                worker.load(self.recipe.method.sources)
+                worker.open(self._job())
+                self.progress(f"{description.name}: preparing {self._config_text()}")
+                worker.prepare(self.recipe.config, is_fresh=True)
+                worker.merge(self.recipe.config, assembly, num_done=num_done)
             for entry in self.plan.left_out:
                 sink.copy_from_base(entry)
             return writer.finish()
         finally:
             writer.pause()
+
+    def _job(self) -> Job:
+        return Job(
+            method=self.order.method,
+            base=self.base.folder.resolve(),
+            specialists={domain: model.folder.resolve() for domain, model in self.specialists.items()},
+            seed=self.order.seed,
+            num_threads=self.recipe.num_threads,
+        )
 
     def _worker(self) -> MethodWorker:
         return MethodWorker(
@@ -326,6 +331,7 @@ class OwnMerge:
             log_file=self.target.log_file,
             folder=self.target.work_folder,
             services=self.services,
+            is_warm=True,
         )
 
     def _config_text(self) -> str:

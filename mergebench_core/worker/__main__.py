@@ -1,4 +1,4 @@
-"""Entry point of the worker process: `python -m mergebench_core.worker SOCKET_FD WINDOW_FD`."""
+"""Entry point of the worker process: `python -m mergebench_core.worker SOCKET_FD WINDOW_FD [warm]`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def main() -> int:
     connection = socket.socket(fileno=int(sys.argv[1]))
     window = Window(int(sys.argv[2]))
     os.dup2(2, 1)  # what a method prints must not mix with the host's output
+    if "warm" in sys.argv[3:]:
+        import torch  # noqa: F401
     try:
         Server(Channel(connection), window).serve()
     except ProtocolError:

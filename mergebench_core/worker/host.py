@@ -74,15 +74,24 @@ class MethodWorker:
     """A worker process with one conversation. Use it as a context manager: it never outlives the block."""
 
     def __init__(
-        self, *, num_threads: int, log_file: Path, folder: Path | None = None, services: Services | None = None
+        self,
+        *,
+        num_threads: int,
+        log_file: Path,
+        folder: Path | None = None,
+        services: Services | None = None,
+        is_warm: bool = False,
     ) -> None:
-        """Start the worker in `folder`, by default a temporary one; it is emptied first and removed at the end."""
+        """Start the worker in `folder`, by default a temporary one; it is emptied first and removed at the end.
+
+        `is_warm` lets it load torch while the host is busy with other things.
+        """
         self.services: Services = services or NoServices()
         self._log_file = log_file
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder or Path(tempfile.mkdtemp(prefix="mergebench-worker-"))  # nobody else may read it
-        self._worker: WorkerProcess = start_worker(self._folder, num_threads, log_file)
+        self._worker: WorkerProcess = start_worker(self._folder, num_threads, log_file, is_warm=is_warm)
 
     def __enter__(self) -> MethodWorker:
         return self

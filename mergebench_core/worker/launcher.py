@@ -68,12 +68,16 @@ def _signal_name(number: int) -> str:
     return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
-def start_worker(folder: Path, num_threads: int, log_file: Path) -> WorkerProcess:
-    """Start a worker that may write into `folder`; what it prints goes to `log_file`."""
+def start_worker(folder: Path, num_threads: int, log_file: Path, *, is_warm: bool = False) -> WorkerProcess:
+    """Start a worker that may write into `folder`; what it prints goes to `log_file`.
+
+    `is_warm`: it loads torch at once, which takes seconds, instead of when models are opened.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ours, theirs = socket.socketpair()
     descriptor = create_descriptor()
     command = [sys.executable, "-I", "-B", "-m", "mergebench_core.worker", str(theirs.fileno()), str(descriptor)]
+    command += ["warm"] if is_warm else []
     with log_file.open("ab") as log:
         process = subprocess.Popen(
             command,

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import torch
 
-from mergebench_core import Parameter
 from mergebench_core.errors import CheckpointError, InputError
 
 MAX_TOKENS = 512
 """Longest sequence; see `encode`."""
 TOKENS_PER_BATCH = 2048
 """Tokens of a batch, padding counted."""
-NUM_CALIBRATION_SAMPLES = Parameter(default=1000, low=1, high=1000, meaning="calibration samples read per domain")
 
 
 @dataclass(frozen=True, kw_only=True)

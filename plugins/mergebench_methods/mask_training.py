@@ -5,10 +5,23 @@ Nothing but the masks moves: a real score S per element, sigmoid(S) in training,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
+from mergebench_core.checkpoints.thresholds import magnitude_thresholds
+
+from .calibration_batches import (
+    Batch,
+    Sample,
+    batch_of,
+    completion_logits,
+    load_model,
+    load_tokenizer,
+    read_samples,
+)
+
+SAMPLES_PER_STEP = 16
 Tensors = dict[str, torch.Tensor]
 
 
@@ -74,3 +87,50 @@ class MaskedModel:
         return {
             name: ((self.scores[name] > 0) & (self._vectors[name] != 0)).to(torch.uint8) for name in self.scores
         }
+
+
+def trained_masks(context, config) -> Iterator[tuple[str, Tensors]]:
+    """Yield each domain with its trained masks by tensor; one task vector is in memory at a time."""
+    thresholds = magnitude_thresholds(context, config["density"])
+    tokenizer = load_tokenizer(context.base.path)
+    model = load_model(context.base.path, context.device)
+    base = {name: context.base.tensor(name).float().to(context.device) for name in context.merged_names}
+    for domain, specialist in context.specialists.items():
+        samples = read_samples(context, domain, config["num_calibration_samples"], tokenizer)
+        vectors = {name: specialist.tensor(name).float().to(context.device) - base[name] for name in base}
+        masked = MaskedModel(model, base, vectors)
+        masked.start(thresholds[domain], config["sigmoid_bias"])
+        loss = train(masked, model, samples, config)
+        masks = masked.masks()
+        context.log(f"mask of {domain}: loss {loss:.3f}, {_density(masks):.1%} kept")
+        yield domain, masks
+
+
+def _density(masks: dict[str, torch.Tensor]) -> float:
+    numel = sum(mask.numel() for mask in masks.values())
+    return sum(int(mask.sum()) for mask in masks.values()) / max(numel, 1)
+
+
+def train(masked: MaskedModel, model: torch.nn.Module, samples: Sequence[Sample], config) -> float:
+    """Train the masks on the samples' completions; return the mean loss per token of the last epoch."""
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    for epoch in range(config["num_epochs"]):
+        total, count = 0.0, 0
+        for batch in _steps(samples, epoch, device):
+            masked.apply()
+            logits, tokens = completion_logits(model, batch)
+            if not len(tokens):
+                continue
+            loss = torch.nn.functional.cross_entropy(logits, tokens)
+            loss.backward()
+            masked.step(masked.take_gradients(config["l1_strength"]), config["learning_rate"])
+            total, count = total + float(loss.detach()) * len(tokens), count + len(tokens)
+    return total / max(count, 1)
+
+
+def _steps(samples: Sequence[Sample], epoch: int, device: torch.device) -> Iterator[Batch]:
+    """Yield the samples `SAMPLES_PER_STEP` at a time, in an order of the epoch's that depends on no seed."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(epoch)).tolist()
+    for start in range(0, len(order), SAMPLES_PER_STEP):
+        yield batch_of([samples[place] for place in order[start : start + SAMPLES_PER_STEP]], device)

@@ -1,16 +1,6 @@
 """RegMean (arXiv:2212.09849): per linear layer the weights that best repeat all specialists' outputs."""
 
-from __future__ import annotations
-
-from typing import ClassVar
-
-import torch
-
-from mergebench_core import MergingMethod, MethodInfo, Parameter, Prepared, grid, hookimpl
-
-from .calibration_batches import NUM_CALIBRATION_SAMPLES, batches, load_model, load_tokenizer, read_samples
-from .file_tensors import FileTensors
-from .input_grams import InputGrams, gram_product, linear_layers, mean_of, regmean_update
+from mergebench_core import NUM_CALIBRATION_SAMPLES, MergingMethod, MethodInfo, Parameter, Prepared, grid, hookimpl
 
 REDUCTION = Parameter(default=0.5, low=0.0, high=1.0, meaning="what off-diagonal Gram elements are multiplied by")
 
@@ -33,7 +23,7 @@ class RegMean(MergingMethod):
         "more for being longer; padding is left out and everything is fp32 or fp64, where the release has padding "
         "in and bf16. The grid of the paper's five runs is not known; 0.1 to 0.9 is tried.",
     )
-    hyperparameters: ClassVar = {
+    hyperparameters = {
         "reduction": REDUCTION,
         "num_calibration_samples": NUM_CALIBRATION_SAMPLES,
     }
@@ -42,6 +32,8 @@ class RegMean(MergingMethod):
 
     def prepare(self, context, config):
         """Sum what the closed form needs of each domain's Gram matrices; a reduction costs no second pass."""
+        from .gram_sums import GramSums, specialist_grams
+
         sums = GramSums(context)
         for domain in context.specialists.domains:
             context.log(f"Gram matrices of {domain}")
@@ -50,6 +42,8 @@ class RegMean(MergingMethod):
         return Prepared(data=data, tensors=sums.tensors())
 
     def update(self, tensor, config, prepared):
+        from .input_grams import mean_of, regmean_update
+
         vectors = tensor.task_vectors
         if tensor.name not in prepared.data["linear"]:
             return mean_of(list(vectors))
@@ -61,55 +55,6 @@ class RegMean(MergingMethod):
             [prepared.tensor(f"diagonal.{domain}").view(num_inputs) for domain in vectors.domains],
             config["reduction"],
         ).cpu()
-
-
-def specialist_grams(context, domain: str, num_samples: int) -> InputGrams:
-    """Run a specialist on its domain's samples and return the Gram matrices of its linear layers' inputs."""
-    path = context.specialists[domain].path
-    samples = read_samples(context, domain, num_samples, load_tokenizer(path))
-    model = load_model(path, context.device)
-    with torch.no_grad(), InputGrams(linear_layers(model, context.merged_names)) as grams:
-        for batch in batches(samples, context.device):
-            grams.expect(batch)
-            model.base_model(input_ids=batch.tokens, use_cache=False)
-    return grams
-
-
-class GramSums:
-    """Sums over domains, kept in files: Gram matrices, and their products with task vectors."""
-
-    def __init__(self, context) -> None:
-        self.products: dict[str, torch.Tensor] = {}
-        self._grams: dict[str, torch.Tensor] = {}
-        self._diagonals: dict[str, dict[str, torch.Tensor]] = {}
-        self._context = context
-        self._files = FileTensors(context.work_folder)
-
-    def add(self, domain: str, grams: InputGrams) -> None:
-        """Add a domain's matrices."""
-        diagonals = self._diagonals[f"diagonal.{domain}"] = {}
-        for name in grams.owners:
-            matrix = grams.matrix(name)
-            product = gram_product(self._excess(domain, name).to(matrix.device), matrix).cpu()
-            diagonals[name] = matrix.diagonal().cpu().clone()
-            self._add(self.products, name, product)
-            self._add(self._grams, name, matrix.cpu())
-
-    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return them as `Prepared` takes them."""
-        return {"product": self.products, "gram": self._grams, **self._diagonals}
-
-    def _add(self, sums: dict[str, torch.Tensor], name: str, value: torch.Tensor) -> None:
-        if name not in sums:
-            sums[name] = self._files.zeros(tuple(value.shape))
-        sums[name] += value
-
-    def _excess(self, domain: str, name: str) -> torch.Tensor:
-        """Return a domain's task vector less the mean of all."""
-        base = self._context.base.tensor(name).float()
-        items = self._context.specialists.items()
-        vectors = {domain: model.tensor(name).float() - base for domain, model in items}
-        return vectors[domain] - mean_of(list(vectors.values()))
 
 
 @hookimpl

@@ -10,7 +10,8 @@ import torch
 from checkpoint_samples import DOMAINS, SampleModels
 from local_session import LocalSession, task_vector
 from mergebench_methods.calibration_batches import Sample
-from mergebench_methods.fisher import Fisher, diagonal_fisher, floor_of
+from mergebench_methods.fisher import Fisher
+from mergebench_methods.fisher_information import diagonal_fisher, floor_of
 from tiny_llama import tiny_llama, tiny_llama_models
 
 from mergebench_core.methods import PerDomain

@@ -9,8 +9,8 @@ import torch
 from checkpoint_samples import DOMAINS, SampleModels
 from local_session import LocalSession
 from mergebench_methods.calibration_batches import Sample, batch_of, completion_logits
-from mergebench_methods.localize_and_stitch import LocalizeAndStitch, train
-from mergebench_methods.mask_training import MaskedModel
+from mergebench_methods.localize_and_stitch import LocalizeAndStitch
+from mergebench_methods.mask_training import MaskedModel, train
 from tiny_llama import near, save_model, tiny_llama, tiny_llama_models
 
 from mergebench_core.methods import PerDomain
