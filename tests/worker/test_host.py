@@ -44,7 +44,7 @@ class FakeWorker:
 @pytest.fixture
 def fake(monkeypatch):
     worker = FakeWorker()
-    monkeypatch.setattr(host, "start_worker", lambda *_: worker)
+    monkeypatch.setattr(host, "start_worker", lambda *_, **__: worker)
     yield worker
     worker.stop()
 
