@@ -44,8 +44,8 @@ PACKAGES = {
     "mergebench_methods": (
         "paper's methods",
         "The paper's methods",
-        "What MergeBench (arXiv:2505.10833) and its code measure. A `_mergebench_compat` variant gives the\n"
-        "weights that the released code gives.",
+        "What MergeBench (arXiv:2505.10833) and its code measure. A `_mergebench_compat` variant repeats what\n"
+        "the released code computes.",
     ),
     "mergebench_frontier": ("frontier", "Frontier methods", "Methods that MergeBench's paper does not measure."),
     "mergebench_mergekit": (

@@ -54,12 +54,11 @@ class Parameter:
         if isinstance(self.default, str):
             return f"one of {', '.join(self.choices)}" if self.choices else "a text"
         kind = "an integer" if isinstance(self.default, int) else "a number"
-        bounds = []
-        if self.low is not None:
-            bounds.append(f"{'above' if self.is_low_open else 'from'} {self.low:g}")
-        if self.high is not None:
-            bounds.append(f"{'below' if self.is_high_open else 'up to'} {self.high:g}")
-        return " ".join([kind, *([" and ".join(bounds)] if bounds else [])])
+        low = "" if self.low is None else f" {'above' if self.is_low_open else 'from'} {self.low:g}"
+        high = "" if self.high is None else f"{'below' if self.is_high_open else 'up to'} {self.high:g}"
+        if low.startswith(" from") and high:
+            return f"{kind}{low} to {high.removeprefix('up to ')}"
+        return kind + low + (" and " if low and high else " " if high else "") + high
 
     def _allows(self, value: object) -> bool:
         if isinstance(self.default, bool) or isinstance(value, bool):

@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mergebench_core.cli.options import HomeOption, JsonOption, PluginOption, TrackOption
 from mergebench_core.cli.output import print_board, print_json, print_table
 
+if TYPE_CHECKING:
+    from mergebench_core.worker.catalog import CatalogMethod
 
-def methods(plugin: PluginOption = None, json: JsonOption = False) -> None:
-    """List the merging methods: bundled, installed, and those of --plugin."""
-    from mergebench_core.worker.catalog import load_catalog
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full.", show_default=False)] = None,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the merging methods: bundled, installed, and those of --plugin; or show one in full."""
+    from mergebench_core.worker.catalog import find_method, load_catalog
 
     catalog = load_catalog(plugin)
+    if name is not None:
+        catalog = {name: find_method(catalog, name)}
     if json:
-        print_json([entry.description.model_dump(mode="json") for entry in catalog.values()])
+        print_json([_method_values(entry) for entry in catalog.values()])
+        return
+    if name is not None:
+        _show_method(catalog[name])
         return
     rows = [
         [
             name,
             entry.description.title,
             ", ".join(sorted(entry.description.needs)) or "-",
-            f"{entry.description.search_space.cost(5):g}",
+            str(entry.description.search_space.num_configurations),
             entry.description.determinism,
             entry.description.plugin,
             entry.description.paper_url,
         ]
         for name, entry in catalog.items()
     ]
-    print_table("", ["method", "title", "needs", "validations", "determinism", "plugin", "paper"], rows)
+    print_table("", ["method", "title", "needs", "runs", "determinism", "plugin", "paper"], rows)
+
+
+def _method_values(entry: CatalogMethod) -> dict[str, object]:
+    space = entry.description.search_space
+    counts = {"num_runs": space.num_configurations, "source_sha256": entry.source_sha256}
+    return entry.description.model_dump(mode="json") | counts
+
+
+def _show_method(entry: CatalogMethod) -> None:
+    found = entry.description
+    stages = (" x ".join(f"{key} {values}" for key, values in stage.parameters.items()) for stage in found.stages)
+    lines = {
+        "paper": found.paper_url,
+        "variant of": found.variant_of,
+        "builds on": ", ".join(found.builds_on),
+        "formula": found.formula,
+        "needs": ", ".join(sorted(found.needs)) or "nothing",
+        "search": "; ".join(stage for stage in stages if stage),
+        "runs": str(found.search_space.num_configurations),
+        "linear in": found.linear_in or "",
+        "stays the base's": ", ".join(sorted(found.base_roles)) or "nothing",
+        "determinism": found.determinism + (", depends on the seed" if found.is_stochastic else ""),
+        "cost": found.cost,
+        "fidelity": found.fidelity,
+        "plugin": found.plugin,
+    }
+    print_table(f"{found.name}: {found.title}", ["", ""], [[label, text] for label, text in lines.items() if text])
+    if found.parameters:
+        rows = [
+            [f"{key}_<domain>" if given.is_per_domain else key, str(given.default), given.allowed(), given.meaning]
+            for key, given in found.parameters.items()
+        ]
+        print_table("hyper-parameters", ["name", "default", "allowed", "meaning"], rows)
 
 
 def models(track: TrackOption = "mini-v1", json: JsonOption = False) -> None:

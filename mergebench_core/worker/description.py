@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer
 
 from mergebench_core.hyperparameters import Config, Parameter, SearchSpace, Stage
 from mergebench_core.methods import Depth, Determinism, Need, Role, overrides
@@ -69,6 +69,10 @@ class MethodDescription(BaseModel):
     reader_path: str
     """The plugin that read `plugin_path`; empty if that is a plugin itself."""
 
+    @field_serializer("needs", "base_roles")
+    def _in_order(self, values: frozenset[str]) -> list[str]:
+        return sorted(values)
+
     def coefficient(self, config: Config) -> float | None:
         """Return what the method's updates are multiplied by; None if it sends final tensors."""
         return None if self.gives_final_values else float(config.get(self.linear_in or "", 1.0))
@@ -96,13 +100,13 @@ class MethodDescription(BaseModel):
 def describe(loaded: LoadedMethod) -> dict[str, Any]:
     """Return the description of a loaded method as JSON values."""
     method, info = loaded.method, loaded.method.info
-    module_doc = sys.modules[type(method).__module__].__doc__ or ""
+    summary = type(method).__dict__.get("__doc__") or sys.modules[type(method).__module__].__doc__ or ""
     description = MethodDescription(
         name=info.name,
         title=info.title,
         paper_url=info.paper_url,
         version=info.version,
-        summary=(module_doc or type(method).__doc__ or "").strip().split("\n")[0],
+        summary=summary.strip().split("\n")[0],
         needs=info.needs,
         depth=info.depth,
         determinism=info.determinism,

@@ -12,9 +12,9 @@ class LocalizeAndStitch(MergingMethod):
         determinism="tolerance",
         formula="sum_t m_t tau_t / max(1, sum_t m_t); m_t = [S_t > 0], S_t minimises "
         "loss_t(base + sigmoid(S_t) tau_t) + l1_strength mean(sigmoid(S_t)), starting from the largest |tau_t|",
-        cost="Two passes over the models for thresholds; then, per task and epoch, one forward and backward pass "
-        "over the calibration samples. In memory 20 bytes per parameter: weights, gradients, base, task vector, "
-        "scores, all fp32; one file of a byte per parameter and specialist.",
+        cost="two passes over the models for thresholds; then, per task and epoch, one forward and backward pass "
+        "over the calibration samples; in memory 20 bytes per parameter: weights, gradients, base, task vector, "
+        "scores, all fp32; one file of a byte per parameter and specialist",
         fidelity="Gradients of the scores are checked against automatic differentiation, the training against a "
         "model whose task only some entries of the task vector do, the stitching against numbers worked by hand. "
         "Start, objective and stitching follow MergeBench's paper and the authors' code; the paper's own text on "

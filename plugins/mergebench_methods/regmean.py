@@ -15,9 +15,9 @@ class RegMean(MergingMethod):
         determinism="platform",
         formula="linear: sum_t tau_t H_t (sum_t H_t)^-1, H_t = reduction G_t + (1 - reduction) diag(G_t) + "
         "1e-6 mean(diag) I, G_t = X_t^T X_t / tokens; else mean of tau_t",
-        cost="One forward pass over the calibration samples per specialist, one at a time in fp32 (4 bytes per "
+        cost="one forward pass over the calibration samples per specialist, one at a time in fp32 (4 bytes per "
         "parameter) with its Gram matrices (4 in^2 bytes per distinct input); then one fp64 solve per linear "
-        "layer and reduction. On disk: the summed Gram matrix per layer and 4 bytes per parameter.",
+        "layer and reduction; on disk the summed Gram matrix per layer and 4 bytes per parameter",
         fidelity="Checked as the minimiser of sum_t |X_t W - X_t W_t|^2 against a dense least-squares solver. "
         "Gram matrices are means over tokens, as in the authors' and the released code, so that no domain counts "
         "more for being longer; padding is left out and everything is fp32 or fp64, where the release has padding "

@@ -15,9 +15,9 @@ class RegMeanPlusPlus(MergingMethod):
         determinism="platform",
         formula="RegMean's, block by block; X_t are the features inside specialist t's block when it is fed what "
         "the merged blocks below make of domain t's samples",
-        cost="Two forward passes over all domains' calibration samples per reduction; in memory the base in fp32, "
+        cost="two forward passes over all domains' calibration samples per reduction; in memory the base in fp32, "
         "two blocks, one block's Gram matrices of every domain, and every token's hidden state in the base's "
-        "dtype (domains * samples * tokens * features).",
+        "dtype (domains * samples * tokens * features)",
         fidelity="Checked against a slow reference that runs whole models. Embeddings are the base's, so the "
         "first block's inputs are the same for all specialists. Each domain has the same number of samples; the "
         "release reads whole data sets. Gram matrices are means over tokens, without padding, in fp32. The grid "

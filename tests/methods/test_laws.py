@@ -6,17 +6,31 @@ import hashlib
 
 import pytest
 import torch
-from checkpoint_samples import DOMAINS, NORM, random_models, random_tensors, write_models
+from checkpoint_samples import (
+    DOMAINS,
+    EMBED,
+    HEAD,
+    NORM,
+    SampleModels,
+    random_models,
+    random_tensors,
+    write_in_order,
+    write_models,
+)
 from tiny_llama import tiny_llama_models
 from worker_samples import SampleServices
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
-from mergebench_core.checkpoints.policy import merge_plan
+from mergebench_core.checkpoints.policy import check_compatible, merge_plan
+from mergebench_core.checkpoints.roles import role_of
 from mergebench_core.hyperparameters import resolve_config
 from mergebench_core.plugins import installed_sources, load_methods
 
 BUNDLED = [source for source in installed_sources() if source.distribution.startswith("mergebench ")]
+
+NEED_TWO = {"consensus_ta", "consensus_ta_mergebench_compat", "sce"}
+"""Two votes, or a variance over tasks above zero: a single specialist has neither by their formulas."""
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +131,30 @@ def test_identical_specialists_merge_to_themselves(bench, tmp_path):
     for entry in merge_plan(same.base, bench.methods["model_soup"].base_roles).merged:
         assert torch.equal(merged.tensor(entry.name), specialist[entry.name])
     assert not torch.equal(merged.tensor(NORM), same.base.tensor(NORM))
+
+
+def test_one_specialist_is_enough(bench, models, method, tmp_path):
+    config = resolve_config(method.parameters, {}, DOMAINS[:1], method.name) | {
+        name: value for name, value in default_config(method).items() if name == "num_calibration_samples"
+    }
+    bench.merge(models, method.name, config, tmp_path / "out", domains=DOMAINS[:1])
+    check_compatible(models.base, Checkpoint(tmp_path / "out"), method.name)
+    is_base = weights_sha256(Checkpoint(tmp_path / "out")) == weights_sha256(models.base)
+    assert is_base is (method.name in NEED_TWO)
+
+
+def test_how_specialists_are_stored_does_not_matter(bench, models, method, tmp_path):
+    """The same values in another order of tensors, as fp32, with more rows where the policy leaves the base's."""
+    if method.determinism != "exact":
+        pytest.skip("promised by exact methods only")
+    specialists = {}
+    for domain, model in models.specialists.items():
+        tensors = {name: model.tensor(name).float() for name in reversed(model.names)}
+        for name in (EMBED, HEAD):
+            if role_of(name, tensors[name].shape) in method.base_roles:
+                tensors[name] = torch.cat([tensors[name], torch.ones(2, tensors[name].shape[1])])
+        specialists[domain] = write_in_order(tmp_path / domain, tensors)
+    other = SampleModels(base=models.base, specialists=specialists)
+    config = default_config(method)
+    digest = bench.merge(models, method.name, config, tmp_path / "out")
+    assert bench.merge(other, method.name, config, tmp_path / "other") == digest

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from checkpoint_samples import SampleModels
 from mergekit_samples import require_mergekit
@@ -46,17 +51,31 @@ def test_one_merge(bench, tmp_path, base, name):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def searches(tmp_path_factory):
+    """Runs of all methods, one process per base side by side: the home they share, and their output by base."""
+    home = tmp_path_factory.mktemp("home")
+    environment = {**os.environ, "MERGEBENCH_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, str(Path(__file__).parent.parent / "mini_runs.py")]
+    log = (home / "log").open("w")
+    running = {
+        base: subprocess.Popen([*program, base, *METHODS], stdout=subprocess.PIPE, stderr=log, env=environment)
+        for base in TRACK.bases
+    }
+    yield home, {base: process.stdout for base, process in running.items()}
+    for process in running.values():
+        process.kill()
+        process.communicate()
+    log.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", list(TRACK.bases))
 @pytest.mark.parametrize("name", METHODS)
-def test_full_search(home, base, name):
+def test_full_search(searches, base, name):
     """The whole run with the method's search space: as many configurations scored as it declares."""
+    home, outputs = searches
+    assert outputs[base].readline().decode().strip() == f"{name} completed"
     result = api.run(name, base=base, home=home)
     space = load_methods(BUNDLED)[name].method.search_space
-    assert result.record.status == "completed"
     assert len(result.record.configurations) == space.num_configurations
     assert 0.0 < result.headline < 1.5

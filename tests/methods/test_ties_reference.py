@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from checkpoint_samples import random_models
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from local_session import LocalSession
 from mergebench_methods.ties import Ties
 
 from mergebench_core.methods import PerDomain
@@ -81,3 +83,19 @@ def test_large_random_vectors(density):
     found = ties_update(vectors, density)
     assert np.array_equal(found, ties_reference(vectors, density))
     assert 0 < np.count_nonzero(found) <= 4000
+
+
+def test_the_grid_prepares_once_per_density(tmp_path, monkeypatch):
+    prepared, prepare = [], Ties.prepare
+
+    def counted(method, context, config):
+        prepared.append(config)
+        return prepare(method, context, config)
+
+    monkeypatch.setattr(Ties, "prepare", counted)
+    session = LocalSession(Ties(), random_models(tmp_path / "models"), tmp_path / "work", {})
+    grid = Ties.search_space.stages[0].configurations()
+    assert len(grid) == 30
+    for config in grid:
+        session.updates(**config)
+    assert prepared == [{"density": density} for density in (0.2, 0.5, 0.9)]
