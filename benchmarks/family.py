@@ -70,7 +70,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(
-        hidden=64, layers=2, intermediate=256, vocabulary=512, heads=4, kv_heads=4, head_dim=16, shards=1
+        hidden=64, layers=2, intermediate=256, vocabulary=2048, heads=4, kv_heads=4, head_dim=16, shards=1
     ),
     "small": Shape(
         hidden=1024, layers=12, intermediate=4096, vocabulary=32768, heads=16, kv_heads=8, head_dim=64, shards=1

@@ -29,3 +29,16 @@ def torch_dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, TORCH_NAMES[name])
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+def safetensors_name(dtype: torch.dtype) -> str:
+    """Return the safetensors name of a torch dtype.
+
+    Raises:
+        CheckpointError: a dtype that is not supported.
+    """
+    names = {value: name for name, value in TORCH_NAMES.items()}
+    name = str(dtype).removeprefix("torch.")
+    if name not in names:
+        raise CheckpointError(f"dtype {dtype} is not supported; supported are {', '.join(names)}")
+    return names[name]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
-from collections.abc import Mapping
+import mmap
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import SINGLE, Checkpoint
 from mergebench_core.checkpoints.digest import tensor_bytes
+from mergebench_core.checkpoints.dtypes import safetensors_name
 from mergebench_core.errors import PluginError
 from mergebench_core.methods import Prepared
 from mergebench_core.worker.chunks import CheckpointChunk
@@ -19,45 +23,61 @@ if TYPE_CHECKING:
 
 
 def store_prepared(prepared: Prepared, folder: Path) -> Path:
-    """Write a prepared state to `<folder>/<digest>/` and return that path.
+    """Write a prepared state to `<folder>/<digest>/` and return that path. One tensor at a time is in memory.
 
     Raises:
         PluginError: `data` holds something else than JSON values, or `tensors` something else than tensors.
     """
     import torch
-    from safetensors.torch import save_file
 
     try:
         text = json.dumps(prepared.data, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise PluginError(f"Prepared.data must hold finite JSON values only ({error})") from None
-    flat = {
+    named = {
         f"{label}\n{name}": tensor for label, group in prepared.tensors.items() for name, tensor in group.items()
     }
-    if wrong := [name for name, tensor in flat.items() if not isinstance(tensor, torch.Tensor)]:
+    if wrong := [name for name, tensor in named.items() if not isinstance(tensor, torch.Tensor)]:
         raise PluginError(f"Prepared.tensors['{wrong[0]}'] is no tensor")
-    flat = _separate({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(flat.items())})
+    partial = folder / "partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     digest = hashlib.sha256(text.encode())
-    for name, tensor in flat.items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor_bytes(tensor))
+    (partial / "data.json").write_text(text, encoding="utf-8")
+    if named:
+        with (partial / SINGLE).open("wb") as file:
+            for part in _file_parts(named):
+                file.write(part)
+                digest.update(part)
     target = folder / digest.hexdigest()[:32]
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "data.json").write_text(text, encoding="utf-8")
-    if flat:
-        save_file(flat, target / SINGLE)
-    return target
+    shutil.rmtree(target, ignore_errors=True)
+    return partial.rename(target)
 
 
-def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors, copies of those that share memory with an earlier one: files store no sharing."""
-    seen: set[int] = set()
-    separate: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        separate[name] = tensor.clone() if storage in seen else tensor
-        seen.add(storage)
-    return separate
+def _file_parts(named: Mapping[str, torch.Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield a safetensors file: header, then the tensors."""
+    header, position = {}, 0
+    for name, tensor in named.items():
+        end = position + tensor.numel() * tensor.element_size()
+        dtype = safetensors_name(tensor.dtype)
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for tensor in named.values():
+        yield tensor_bytes(tensor.detach().cpu().contiguous())
+        release(tensor)
+
+
+def release(tensor: torch.Tensor) -> None:
+    """Let the system keep what a tensor mapped from a file holds in the file alone, until it is read again."""
+    storage = tensor.untyped_storage()
+    if storage.filename is not None and hasattr(mmap, "MADV_DONTNEED"):
+        libc = ctypes.CDLL(None)
+        start = storage.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        length = storage.data_ptr() + storage.nbytes() - start
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 class StoredPrepared:

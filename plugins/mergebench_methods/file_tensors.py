@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from mergebench_core.worker.prepared import release
+
 
 class FileTensors:
     """Makes tensors that live in files, one each."""
@@ -23,5 +25,7 @@ class FileTensors:
         return torch.from_file(str(path), shared=True, size=numel, dtype=dtype).view(shape)
 
     def keep(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a copy of `tensor` that lives in a file."""
-        return self.zeros(tuple(tensor.shape), tensor.dtype).copy_(tensor)
+        """Return a copy of `tensor` that lives in a file, and takes no memory until it is read."""
+        kept = self.zeros(tuple(tensor.shape), tensor.dtype).copy_(tensor)
+        release(kept)
+        return kept

@@ -34,15 +34,16 @@ class Fisher(MergingMethod):
     def prepare(self, context, config):
         """Estimate each specialist's diagonal Fisher information, one specialist after the other."""
         from .file_tensors import FileTensors
-        from .fisher_information import floor_of, specialist_fisher
+        from .fisher_information import floor_of, mean_value, specialist_fisher
 
         files = FileTensors(context.work_folder)
-        fishers = {}
+        fishers, means = {}, []
         for domain in context.specialists.domains:
             context.log(f"Fisher information of {domain}")
             found = specialist_fisher(context, domain, config)
-            fishers[f"fisher.{domain}"] = {name: files.keep(value) for name, value in found.items()}
-        return Prepared(data={"floor": floor_of(fishers.values())}, tensors=fishers)
+            means.append(mean_value(found))
+            fishers[f"fisher.{domain}"] = {name: files.keep(found.pop(name)) for name in list(found)}
+        return Prepared(data={"floor": floor_of(means)}, tensors=fishers)
 
     def update(self, tensor, config, prepared):
         vectors, floor = tensor.task_vectors, prepared.data["floor"]

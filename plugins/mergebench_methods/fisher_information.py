@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -24,11 +24,15 @@ def specialist_fisher(context, domain: str, config) -> dict[str, torch.Tensor]:
     return found | {name: torch.zeros(shape) for name, shape in shapes.items()}
 
 
-def floor_of(fishers: Iterable[Mapping[str, torch.Tensor]]) -> float:
-    """Return what is added to every Fisher information; 1 if all of it is 0."""
-    values = [value for found in fishers for value in found.values()]
-    total = sum(float(value.sum(dtype=torch.float64)) for value in values)
-    return FLOOR * total / max(sum(value.numel() for value in values), 1) or 1.0
+def mean_value(fisher: Mapping[str, torch.Tensor]) -> float:
+    """Return the mean Fisher information of one specialist over all its elements."""
+    total = sum(float(value.sum(dtype=torch.float64)) for value in fisher.values())
+    return total / max(sum(value.numel() for value in fisher.values()), 1)
+
+
+def floor_of(means: Sequence[float]) -> float:
+    """Return what is added to every Fisher information, from the specialists' means; 1 if all of it is 0."""
+    return FLOOR * sum(means) / len(means) or 1.0
 
 
 def diagonal_fisher(
@@ -60,7 +64,9 @@ def diagonal_fisher(
         torch.nn.functional.cross_entropy(logits, tokens, reduction="sum").backward()
     for handle in handles:
         handle.remove()
-    return {name: total / max(len(samples), 1) for name, total in totals.items()}
+    for total in totals.values():
+        total /= max(len(samples), 1)
+    return totals
 
 
 def _add_square(total: torch.Tensor, parameter: torch.nn.Parameter) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from mergebench_core.worker.prepared import release
+
 from .calibration_batches import batches, load_model, load_tokenizer, read_samples
 from .file_tensors import FileTensors
 from .input_grams import InputGrams, gram_product, linear_layers, mean_of
@@ -49,6 +51,7 @@ class GramSums:
         if name not in sums:
             sums[name] = self._files.zeros(tuple(value.shape))
         sums[name] += value
+        release(sums[name])
 
     def _excess(self, domain: str, name: str) -> torch.Tensor:
         """Return a domain's task vector less the mean of all."""

@@ -11,7 +11,7 @@ from checkpoint_samples import DOMAINS, SampleModels
 from local_session import LocalSession, task_vector
 from mergebench_methods.calibration_batches import Sample
 from mergebench_methods.fisher import Fisher
-from mergebench_methods.fisher_information import diagonal_fisher, floor_of
+from mergebench_methods.fisher_information import diagonal_fisher, floor_of, mean_value
 from tiny_llama import tiny_llama, tiny_llama_models
 
 from mergebench_core.methods import PerDomain
@@ -135,5 +135,10 @@ def test_one_specialist_merges_to_itself(models, tmp_path):
 
 
 def test_floor_is_relative_and_never_zero():
-    assert floor_of([{"a": torch.tensor([2.0, 0.0])}, {"a": torch.tensor([2.0, 4.0])}]) == pytest.approx(2e-6)
-    assert floor_of([{"a": torch.zeros(2)}]) == 1.0
+    means = [
+        mean_value({"a": torch.tensor([2.0, 0.0])}),
+        mean_value({"a": torch.tensor([2.0]), "b": torch.tensor([4.0])}),
+    ]
+    assert means == [1.0, 3.0]
+    assert floor_of(means) == pytest.approx(2e-6)
+    assert floor_of([mean_value({"a": torch.zeros(2)})]) == 1.0
