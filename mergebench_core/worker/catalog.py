@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ class CatalogMethod:
 
     description: MethodDescription
     sources: tuple[PluginSource, ...]
-    """The plugin that registers it, the one that read it, then those of the methods that it builds on."""
+    """The plugin that registers it, the one that read it, those of the methods that it builds on, and what else
+    these plugins need to load."""
     source_sha256: str
 
     @property
@@ -48,21 +49,44 @@ def load_catalog(plugin: Path | None = None) -> dict[str, CatalogMethod]:
         if any(path not in by_path for path in _paths(found)):
             raise PluginError(f"method '{found.name}' comes from a file that is no known plugin")
     sources_of = {found.name: [by_path[path] for path in _paths(found)] for found in descriptions}
-    return {found.name: _entry(found, sources_of) for found in descriptions}
+    return {found.name: _entry(found, sources_of, descriptions) for found in descriptions}
 
 
 def _paths(description: MethodDescription) -> list[str]:
     return [description.plugin_path, *([description.reader_path] if description.reader_path else [])]
 
 
-def _entry(description: MethodDescription, sources_of: Mapping[str, Sequence[PluginSource]]) -> CatalogMethod:
+def _entry(
+    description: MethodDescription,
+    sources_of: Mapping[str, Sequence[PluginSource]],
+    descriptions: Sequence[MethodDescription],
+) -> CatalogMethod:
     names = [description.name, *description.builds_on]
     if missing := [name for name in names if name not in sources_of]:
         raise PluginError(f"method '{description.name}' builds on '{missing[0]}', which no plugin registers")
-    sources = tuple(dict.fromkeys(source for name in names for source in sources_of[name]))
-    digests = [source_sha256(source) for source in sources]
+    own = dict.fromkeys(source for name in names for source in sources_of[name])
+    digests = [source_sha256(source) for source in own]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    return CatalogMethod(description=description, sources=sources, source_sha256=digest)
+    return CatalogMethod(
+        description=description, sources=_loadable(own, sources_of, descriptions), source_sha256=digest
+    )
+
+
+def _loadable(
+    own: Iterable[PluginSource],
+    sources_of: Mapping[str, Sequence[PluginSource]],
+    descriptions: Sequence[MethodDescription],
+) -> tuple[PluginSource, ...]:
+    """Return the plugins, and those of whatever other methods in them build on: a plugin loads whole."""
+    sources = dict.fromkeys(own)
+    size = 0
+    while len(sources) > size:
+        size = len(sources)
+        inside = [found for found in descriptions if sources_of[found.name][0] in sources]
+        sources |= dict.fromkeys(
+            source for found in inside for name in found.builds_on for source in sources_of.get(name, ())
+        )
+    return tuple(sources)
 
 
 def open_method(

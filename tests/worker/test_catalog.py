@@ -9,6 +9,7 @@ import pytest
 from mergebench_core.errors import InputError, PluginError
 from mergebench_core.plugins import source_sha256
 from mergebench_core.worker.catalog import find_method, load_catalog
+from mergebench_core.worker.host import MethodWorker
 
 PLUGIN = '''"""Mine (no paper): nothing.
 
@@ -89,3 +90,13 @@ def test_name_that_a_bundled_method_has(tmp_path):
 def test_unknown_method():
     with pytest.raises(InputError, match="unknown method 'tise': did you mean 'ties'"):
         find_method({"ties": None, "model_soup": None}, "tise")
+
+
+def test_every_method_loads_from_its_own_sources(tmp_path):
+    """What a run does: the worker gets the method's sources and no others."""
+    catalog = load_catalog()
+    with MethodWorker(num_threads=1, log_file=tmp_path / "log") as worker:
+        for name, entry in catalog.items():
+            assert name in {found.name for found in worker.load(entry.sources)}
+    assert [source.name for source in catalog["lines"].sources] == ["lines", "task_arithmetic", "ties"]
+    assert catalog["lines"].source_sha256 != catalog["lines_ties"].source_sha256
