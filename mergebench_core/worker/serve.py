@@ -64,6 +64,7 @@ class Server:
             return [describe(loaded) for loaded in self._methods.values()]
         if kind == "open":
             self._session = Session(self._methods[request["method"]].method, request, self._stream)
+            gc.freeze()  # hundreds of thousands of objects of torch, not to be looked through for every few chunks
             return None
         if self._session is None:
             raise ProtocolError(f"request '{kind}' before 'open'")
@@ -93,7 +94,6 @@ class Session:
         self._context = WorkerContext(method, self._models, stream, self._folder / "scratch", self._chunk_numel)
         self._context.work_folder.mkdir(parents=True, exist_ok=True)
         self._prepared: dict[str, Path] = {}
-        gc.freeze()  # hundreds of thousands of objects of torch, not to be looked through for every few chunks
 
     def prepare(self, config: dict[str, Any], *, is_fresh: bool) -> None:
         """Make the state for this configuration ready, reusing it unless `is_fresh`."""
