@@ -1,6 +1,6 @@
 """Peak memory of the methods that read calibration samples, on a synthetic Llama with a real tokenizer.
 
-    python benchmarks/sample_memory.py [SIZE] [NUM_SAMPLES]
+    python benchmarks/sample_memory.py [SIZE] [NUM_SAMPLES] [METHOD ...]
 
 SIZE is a name of family.py, by default `small`. The samples are those of mini-v1; their number moves the time, and
 the memory of regmean_plus_plus, which keeps every token's hidden state, but of no other method.
@@ -82,7 +82,7 @@ def main() -> None:
         print(f"{numel / 1e9:.2f} billion parameters, {num_samples} samples per domain\n")
         print("| method | s | worker's peak GiB | above task_arithmetic, bytes per parameter |\n|---|---|---|---|")
         floor = 0
-        for name in METHODS:
+        for name in (METHODS[0], *(sys.argv[3:] or METHODS[1:])):
             seconds, peak = merge(name, family, num_samples)
             floor = floor or peak
             print(f"| {name} | {seconds:.0f} | {peak / 2**30:.2f} | {(peak - floor) / numel:.1f} |", flush=True)
