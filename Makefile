@@ -16,10 +16,10 @@ demo: $(VENV)/.user  ## score three methods on the embedded track, print the tab
 leaderboard: $(VENV)/.user  ## serve what was measured so far
 	$(BIN)/mergebench leaderboard --port $(PORT)
 
-test: $(VENV)/.developer  ## the quick tests, under ten minutes
+test: $(VENV)/.developer  ## the quick tests, about ten minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.developer  ## every test, under forty minutes
+test-all: $(VENV)/.developer  ## every test, about an hour
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.developer  ## style, types, import walls, stale pages
