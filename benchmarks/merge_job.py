@@ -1,6 +1,6 @@
 """One timed merge in a process of its own; prints seconds without interpreter start-up as JSON.
 
-python benchmarks/merge_job.py (bound | METHOD) FAMILY NUM_THREADS
+python benchmarks/merge_job.py (bound | bound_flushed_early | METHOD) FAMILY NUM_THREADS
 """
 
 from __future__ import annotations

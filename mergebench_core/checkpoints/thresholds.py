@@ -75,7 +75,7 @@ def magnitude_thresholds(context: Context, density: Hyperparameter) -> dict[str,
 def tensor_order_statistics(context: Context, values: Values, ranks: Ranks) -> dict[str, dict[str, list[float]]]:
     """Return, by tensor name and label, the magnitudes at the wanted ranks within each merged tensor.
 
-    Each tensor is walked twice, for a sample of it would often mislead; threads take a tensor each.
+    Each tensor is walked twice, for its buckets and for the values in them; threads take a tensor each.
     """
     import torch
 
@@ -90,7 +90,7 @@ def tensor_order_statistics(context: Context, values: Values, ranks: Ranks) -> d
 def order_statistics(chunks: Chunks, values: Values, ranks: Ranks) -> dict[str, list[float]]:
     """Return, by label, the magnitudes at the wanted ranks over all chunks.
 
-    One pass suffices if the sample foretells the buckets of the wanted ranks, which it nearly always does; if not,
+    One pass suffices if the sample foretells the buckets of the wanted ranks; if not,
     one pass finds the buckets and another the values. The result is exact either way.
     """
     import torch

@@ -109,7 +109,13 @@ class CheckpointWriter:
     def _flush_early(self, descriptor: int, num_bytes: int) -> None:
         self._num_unflushed += num_bytes
         if self._num_unflushed >= FLUSH_BYTES and (self._flush is None or self._flush.done()):
+            self._check_flush()
             self._flush, self._num_unflushed = self._flushing.submit(os.fsync, descriptor), 0
+
+    def _check_flush(self) -> None:
+        """Raise what the disk answered: the system tells an error once, and the last flush may miss it."""
+        if self._flush is not None:
+            self._flush.result()
 
     def _hash(self, entry: TensorEntry, values: torch.Tensor, is_last: bool) -> None:
         self._digest.add(entry, values)
@@ -128,12 +134,17 @@ class CheckpointWriter:
         for file in SIDE_FILES:
             if (self._base.path / file).is_file():
                 shutil.copyfile(self._base.path / file, self._partial / file)
-        for descriptor in self._close():
-            os.fsync(descriptor)
-            os.close(descriptor)
+        descriptors = self._close()
+        try:
+            self._check_flush()
+            while self._hashed:
+                self._hashed.popleft().result()
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         shutil.rmtree(self._folder, ignore_errors=True)
-        while self._hashed:
-            self._hashed.popleft().result()
         self._partial.rename(self._folder)
         return self._digest.hexdigest()
 

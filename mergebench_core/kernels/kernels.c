@@ -224,7 +224,6 @@ static void elected_tile(const float (*rows)[ROW], int num_rows, int size, const
         mask_t is_positive = sum > 0.0f;
         vector_t part = (vector_t)(((mask_t)positive & is_positive) | ((mask_t)negative & ~is_positive));
         mask_t count = (num_positive & is_positive) | (num_negative & ~is_positive);
-        count -= count == 0;
         store(result + i, where(sum != 0.0f, part / count_of(count)));
     }
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from checkpoint_samples import random_tensors, write_checkpoint, write_in_order
 
+from mergebench_core.checkpoints import writer as writer_module
 from mergebench_core.checkpoints.checkpoint import INDEX, Checkpoint, pieces
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.checkpoints.writer import CheckpointWriter
@@ -92,6 +93,25 @@ def test_a_paused_writer_goes_on(tmp_path):
     assert last.num_kept == 4
     write_values(last, other, base.names[4:])
     assert last.finish() == weights_sha256(other) == weights_sha256(Checkpoint(tmp_path / "out"))
+
+
+def test_an_error_of_an_early_flush_is_told(tmp_path, monkeypatch):
+    """The system reports a failed write once: to the flush on the way, not to the last one."""
+    base = write_checkpoint(tmp_path / "base", random_tensors(0))
+    answers = [OSError(5, "Input/output error")]
+
+    def fsync(descriptor: int) -> None:
+        if answers:
+            raise answers.pop()
+
+    monkeypatch.setattr(writer_module, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(writer_module.os, "fsync", fsync)
+    writer = CheckpointWriter(base, tmp_path / "out")
+    with pytest.raises(OSError, match="Input/output error"):  # noqa: PT012 (either call may be the first to know)
+        write_values(writer, base)
+        writer.finish()
+    writer.abort()
+    assert not (tmp_path / "out").exists()
 
 
 def test_abort_after_finish_keeps_the_checkpoint(tmp_path):
