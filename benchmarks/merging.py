@@ -30,6 +30,8 @@ METHODS = (
 )  # fmt: skip
 SETTINGS = {"task_arithmetic": ["scaling_coefficient=0.4"], "ties": ["density=0.2", "scaling_coefficient=1.0"]}
 """Of the commands that are compared with mergekit."""
+TURNS = {"first": 'rm -rf "$0"; exec "$@"', "again": 'rm -rf "$0/out"; exec "$@"'}
+"""What is removed before a merge: the first of some models digests them, later ones know the digests."""
 ONCE = ("tsv_merge",)
 """Takes minutes; a single round tells enough."""
 POLL_S = 0.05
@@ -109,7 +111,7 @@ def kilobytes(pid: int, file: str, field: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
-def commands(family: Path, out: Path, num_threads: int) -> dict[str, list[str]]:
+def commands(family: Path, scratch: Path, num_threads: int) -> dict[str, list[str]]:
     """Return every job's command line by name."""
     job = [sys.executable, str(HERE / "merge_job.py")]
     found = {
@@ -119,10 +121,13 @@ def commands(family: Path, out: Path, num_threads: int) -> dict[str, list[str]]:
     for method, settings in SETTINGS.items():
         models = [word for domain in DOMAINS for word in ("--specialist", f"{domain}={family / domain}")]
         chosen = [word for setting in settings for word in ("--set", setting)]
-        found[f"mergebench merge {method}"] = [
-            program, "merge", method, "--base", str(family / "base"), *models, *chosen, "--force",
-            "--threads", str(num_threads), "--out", str(out),
+        home = scratch / method
+        merging = [
+            "env", f"MERGEBENCH_HOME={home / 'home'}", program, "merge", method, "--base", str(family / "base"),
+            *models, *chosen, "--threads", str(num_threads), "--out", str(home / "out"),
         ]  # fmt: skip
+        for turn, script in TURNS.items():
+            found[f"mergebench merge {method} ({turn})"] = ["sh", "-c", script, str(home), *merging]
     mergekit = os.environ.get("MERGEKIT_PYTHON", str(HERE.parent / ".venv-mergekit/bin/python"))
     for method in SETTINGS:
         found[f"mergekit {method}"] = [mergekit, str(HERE / "mergekit_job.py"), method, str(family)]
@@ -151,13 +156,16 @@ def report(results: dict[str, Measured], title: str) -> None:
     for name, measured in results.items():
         print(row(name, measured, bound))
     for method in SETTINGS:
-        ours, theirs = results.get(f"mergebench merge {method}"), results.get(f"mergekit {method}")
-        if ours and theirs:
-            wall = statistics.median(theirs.process_wall_s) / statistics.median(ours.process_wall_s)
-            cpu = statistics.median(theirs.process_cpu_s) / statistics.median(ours.process_cpu_s)
-            print(
-                f"\n{method}, start-up included: mergekit takes {wall:.1f} times the time, {cpu:.1f} times the CPU"
-            )
+        theirs = results.get(f"mergekit {method}")
+        for turn in TURNS:
+            ours = results.get(f"mergebench merge {method} ({turn})")
+            if ours and theirs:
+                wall = statistics.median(theirs.process_wall_s) / statistics.median(ours.process_wall_s)
+                cpu = statistics.median(theirs.process_cpu_s) / statistics.median(ours.process_cpu_s)
+                print(
+                    f"\n{method} ({turn}), start-up included: mergekit takes {wall:.1f} times the time, "
+                    f"{cpu:.1f} times the CPU"
+                )
 
 
 def main() -> None:
@@ -169,7 +177,7 @@ def main() -> None:
         if not family.is_dir():
             print(f"writing the models to {family}", flush=True)
             subprocess.run([sys.executable, str(HERE / "family.py"), size, str(family)], check=True)
-        jobs = commands(family, Path(temporary) / "merged", num_threads)
+        jobs = commands(family, Path(temporary), num_threads)
         results = {name: Measured() for name in jobs}
         CPU.spent()
         for number in range(num_rounds):

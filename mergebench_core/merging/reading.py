@@ -11,11 +11,15 @@ from mergebench_core.checkpoints.digest import WeightsDigest
 from mergebench_core.checkpoints.policy import MergePlan, check_finite
 from mergebench_core.errors import CheckpointError
 from mergebench_core.kernels.weights import is_finite
+from mergebench_core.merging.known_digests import KnownDigests, weights_state
 from mergebench_core.merging.models import Model
 
 
 class InputReading:
-    """A thread that digests all models tensor by tensor as the merge goes: files are read from disk once."""
+    """A thread that digests all models tensor by tensor as the merge goes: files are read from disk once.
+
+    Models that were digested before and have not changed are not read.
+    """
 
     def __init__(self, models: Mapping[str, Model], plan: MergePlan) -> None:
         """Read `models` by label; the base's is `base`. NaN and infinity are sought where the output gets them."""
@@ -23,7 +27,8 @@ class InputReading:
         self._where = {model.folder.resolve(): model.where for model in reversed(list(models.values()))}
         self._base = self._folders["base"]
         self._merged = {entry.name for entry in plan.merged}
-        self._digests: dict[Path, WeightsDigest] = {}
+        self._known = KnownDigests()
+        self._digests: dict[Path, str] = {}
         self._failure: Exception | None = None
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mergebench-inputs", daemon=True)
@@ -53,36 +58,67 @@ class InputReading:
             self.start()
         self._thread.join()
         self.check()
-        return {label: self._digests[folder].hexdigest() for label, folder in self._folders.items()}
+        return {label: self._digests[folder] for label, folder in self._folders.items()}
 
     def _run(self) -> None:
         try:
             self._read_all()
+        except _Stopped:
+            return
         except Exception as error:
             self._failure = error
 
     def _read_all(self) -> None:
-        checkpoints = {folder: Checkpoint(folder) for folder in dict.fromkeys(self._folders.values())}
-        self._digests = {folder: WeightsDigest() for folder in checkpoints}
-        order = dict.fromkeys(name for folder in [self._base, *checkpoints] for name in checkpoints[folder].names)
+        folders = dict.fromkeys(self._folders.values())
+        self._digests = {folder: digest for folder in folders if (digest := self._known.find(folder))}
+        readings = [_ModelReading(folder) for folder in folders if folder not in self._digests]
+        order = dict.fromkeys(name for reading in readings for name in reading.checkpoint.names)
         for name in order:
-            for folder, checkpoint in checkpoints.items():
-                if name in checkpoint.entries and not self._is_stopped.is_set():
-                    self._read(folder, checkpoint, name)
-        for checkpoint in checkpoints.values():
-            checkpoint.close()
+            for reading in readings:
+                if name in reading.checkpoint.entries:
+                    self._read(reading, name)
+        for reading in readings:
+            reading.checkpoint.close()
+            self._digests[reading.folder] = reading.digest.hexdigest()
+            if reading.is_finite:
+                self._known.note(reading.folder, reading.state, self._digests[reading.folder])
 
-    def _read(self, folder: Path, checkpoint: Checkpoint, name: str) -> None:
-        entry = checkpoint.entry(name)
-        is_used = name in self._merged or folder == self._base
-        self._digests[folder].begin(entry)
+    def _read(self, reading: _ModelReading, name: str) -> None:
+        if self._is_stopped.is_set():
+            raise _Stopped
+        is_used = name in self._merged or reading.folder == self._base
+        if not reading.read(name) and is_used:
+            raise CheckpointError(
+                f"{self._where[reading.folder]}: tensor '{name}' holds NaN or infinity; "
+                "such a model cannot be used"
+            )
+
+
+class _Stopped(Exception):
+    """Nobody waits for the digests any more."""
+
+
+class _ModelReading:
+    """One model being read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = weights_state(folder)
+        self.checkpoint = Checkpoint(folder)
+        self.digest = WeightsDigest()
+        self.is_finite = True
+
+    def read(self, name: str) -> bool:
+        """Digest a tensor; return whether all of it is finite."""
+        entry = self.checkpoint.entry(name)
+        self.digest.begin(entry)
+        found = True
         for piece in pieces(entry):
-            values = checkpoint.read(name, piece.offset, piece.numel)
-            if is_used and not is_finite(values):
-                raise CheckpointError(
-                    f"{self._where[folder]}: tensor '{name}' holds NaN or infinity; such a model cannot be used"
-                )
-            self._digests[folder].add(entry, values)
+            values = self.checkpoint.read(name, piece.offset, piece.numel)
+            found = found and is_finite(values)
+            self.digest.add(entry, values)
+        self.is_finite = self.is_finite and found
+        return found
 
 
 def blame_inputs(models: Mapping[str, Model], plan: MergePlan) -> None:

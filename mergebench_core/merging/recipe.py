@@ -12,6 +12,7 @@ from typing import Any
 from mergebench_core.errors import InputError
 from mergebench_core.hyperparameters import Hyperparameter, declaration, parse_value, resolve_config
 from mergebench_core.jobs import ENGINE_REVISION
+from mergebench_core.merging.known_digests import file_state
 from mergebench_core.merging.models import Model
 from mergebench_core.worker.catalog import CatalogMethod
 from mergebench_core.worker.description import MethodDescription
@@ -49,7 +50,7 @@ class Recipe:
     def files_key(self) -> str:
         """Return what identifies the recipe as long as no file of a model is touched; nothing is read for it."""
         files = {
-            label: [_file_state(path) for path in sorted(model.folder.iterdir()) if path.is_file()]
+            label: [file_state(path) for path in sorted(model.folder.iterdir()) if path.is_file()]
             for label, model in self.models.items()
         }
         return _key({**self.identity(), "files": files})
@@ -57,11 +58,6 @@ class Recipe:
     def key(self, digests: Mapping[str, str]) -> str:
         """Return what identifies the recipe wherever its models lie."""
         return _key({**self.identity(), "weights_sha256": dict(digests)})
-
-
-def _file_state(path: Path) -> list[Any]:
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
 
 
 def _key(document: Mapping[str, Any]) -> str:
