@@ -75,8 +75,11 @@ def merge(name: str, folder: Path, out: Path, num_threads: int) -> tuple[float, 
     config = resolve_config(method.description.parameters, CONFIGS.get(name, {}), DOMAINS, name)
     base = Checkpoint(folder / "base")
     plan = merge_plan(base, method.description.base_roles)
-    with MethodWorker(num_threads=num_threads, log_file=out.with_suffix(".log")) as worker:
-        specialists = {domain: folder / domain for domain in DOMAINS}
+    specialists = {domain: folder / domain for domain in DOMAINS}
+    models = [folder / "base", *specialists.values()]
+    with MethodWorker(
+        num_threads=num_threads, log_file=out.with_suffix(".log"), sources=method.sources, models=models
+    ) as worker:
         open_method(worker, method, base=folder / "base", specialists=specialists, seed=0, num_threads=num_threads)
 
         def run() -> None:

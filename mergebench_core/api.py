@@ -19,6 +19,7 @@ from mergebench_core.tracks.registry import load_track
 
 if TYPE_CHECKING:
     from mergebench_core.hyperparameters import Hyperparameter
+    from mergebench_core.isolation.policy import MethodLimits
     from mergebench_core.merging.merge import MergeResult
     from mergebench_core.results import BoardRow
     from mergebench_core.workbench import Progress, Workbench
@@ -66,6 +67,7 @@ def open_bench(
     home: Path | None = None,
     progress: Progress = _quiet,
     num_threads: int = 1,
+    limits: MethodLimits | None = None,
 ) -> Workbench:
     """Return a workbench on one base; several runs can share it and load the model once.
 
@@ -77,7 +79,9 @@ def open_bench(
 
     world = load_track(track)
     world.base(base)
-    return Workbench(track=world, base=base, home=writable_home(home), progress=progress, num_threads=num_threads)
+    return Workbench(
+        track=world, base=base, home=writable_home(home), progress=progress, num_threads=num_threads, limits=limits
+    )
 
 
 def run(
@@ -90,6 +94,7 @@ def run(
     home: Path | None = None,
     progress: Progress = _quiet,
     num_threads: int = 1,
+    limits: MethodLimits | None = None,
 ) -> RunResult:
     """Score a merging method on one base of a track; does nothing again that was finished before.
 
@@ -102,6 +107,7 @@ def run(
         home: where state lives; default as for the command line.
         progress: called with lines of progress.
         num_threads: threads of the worker; results of exact methods do not depend on it.
+        limits: memory and time that the method may use.
 
     Raises:
         InputError: an unknown name, or a plugin or model that cannot be used.
@@ -109,7 +115,7 @@ def run(
     """
     from mergebench_core.worker.catalog import find_method, load_catalog
 
-    bench = open_bench(base, track=track, home=home, progress=progress, num_threads=num_threads)
+    bench = open_bench(base, track=track, home=home, progress=progress, num_threads=num_threads, limits=limits)
     return run_on(bench, [find_method(load_catalog(plugin), method)], seed=seed)[0]
 
 

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from mergebench_core.environment import cpu_model, num_cores
 from mergebench_core.errors import MergebenchError
+from mergebench_core.evaluation.programs import programs_isolation
 from mergebench_core.home import writable_home
+from mergebench_core.isolation.level import DENIED_AT_1, MEANINGS, SAFE_LEVEL
+from mergebench_core.isolation.probe import ALLOWED
 from mergebench_core.tracks.digests import verify_files
 from mergebench_core.tracks.registry import TRACK_NAMES, load_track
 from mergebench_core.worker.catalog import load_catalog
@@ -46,12 +49,7 @@ def check_all(home: Path | None = None) -> list[Check]:
         _attempt("home", lambda: _describe_home(home)),
         *(_attempt(f"track {name}", _track_check(name)) for name in TRACK_NAMES),
         _attempt("plugins", lambda: f"{len(load_catalog())} methods"),
-        Check(
-            name="isolation",
-            is_ok=True,
-            found="level 0: methods run in a process of their own, without a sandbox",
-            remedy="run only plugins that you trust",
-        ),
+        _check_isolation(),
     ]
 
 
@@ -60,6 +58,25 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, is_ok=True, found=look())
     except MergebenchError as error:
         return Check(name=name, is_ok=False, found="failed", remedy=str(error))
+
+
+def _check_isolation() -> Check:
+    """Make a sandbox as for programs and say what it was worth, and what would raise it."""
+    try:
+        found = programs_isolation()
+    except MergebenchError as error:
+        return Check(name="isolation", is_ok=False, found="failed", remedy=str(error))
+    escapes = (
+        [name for name in DENIED_AT_1 if found.probe.get(name, ALLOWED) == ALLOWED] if found.level == 0 else []
+    )
+    lacking = [*found.missing, *([f"not held back: {', '.join(escapes)}"] if escapes else [])]
+    return Check(
+        name="isolation",
+        is_ok=found.level >= SAFE_LEVEL,
+        found=f"level {found.level}: {MEANINGS[found.level]} ({found.backend}; {', '.join(found.mechanisms)})",
+        remedy="; ".join(lacking) or None,
+        is_required=False,
+    )
 
 
 def _check_extra(extra: str, packages: tuple[str, ...]) -> Check:

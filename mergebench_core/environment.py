@@ -6,11 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mergebench_core.records import EnvironmentPart
+from mergebench_core.isolation.level import Isolation
+from mergebench_core.records import EnvironmentPart, IsolationPart
 
 PACKAGES = (
     "mergebench",
@@ -25,7 +27,7 @@ PACKAGES = (
 )
 
 
-def environment(num_threads: int, isolation_level: int) -> EnvironmentPart:
+def environment(num_threads: int, isolation: Isolation | None) -> EnvironmentPart:
     """Describe this machine and installation."""
     commit, is_dirty = _commit()
     return EnvironmentPart(
@@ -36,7 +38,8 @@ def environment(num_threads: int, isolation_level: int) -> EnvironmentPart:
         packages=package_versions(),
         commit=commit,
         is_dirty=is_dirty,
-        isolation_level=isolation_level,
+        isolation_level=isolation.level if isolation else 0,
+        isolation=IsolationPart.model_validate(asdict(isolation)) if isolation else None,
     )
 
 

@@ -28,6 +28,10 @@ class StoreError(MergebenchError):
     """Records or the database cannot be read or written."""
 
 
+class IsolationError(MergebenchError):
+    """A sandbox cannot be made, or the machine's is weaker than was demanded."""
+
+
 class RunError(MergebenchError):
     """A run started and failed; a record with the reason has been written."""
 
@@ -39,7 +43,7 @@ class ProtocolError(RunError):
 
 
 class BudgetError(RunError):
-    """A method asked for more samples or validations than the track allows."""
+    """A method asked for more samples or validations than the track allows, or used more time, memory or disk."""
 
 
 class MethodError(RunError):

@@ -46,6 +46,12 @@ class PluginSource:
         """Whether it is no Python, so that an installed plugin must make methods of it."""
         return self.module is None and self.path.suffix != ".py"
 
+    @property
+    def package_folder(self) -> Path:
+        """What has to be readable to import it: the folder of its topmost package, or its file."""
+        depth = (self.module or "").count(".") + (self.path.name == "__init__.py")
+        return self.path.parents[depth - 1] if self.module and depth else self.path
+
     def to_dict(self) -> dict[str, str | None]:
         return {**asdict(self), "path": str(self.path)}
 
@@ -114,10 +120,9 @@ def _find_module(name: str) -> ModuleSpec | None:
 def source_sha256(source: PluginSource) -> str:
     """Return the digest of a plugin's source: its file, or its whole package if the file imports from it."""
     root, files = source.path.parent, [source.path]
-    module, is_package = source.module or "", source.path.name == "__init__.py"
-    depth = module.count(".") + is_package  # folders between the file and what holds the top package
-    if depth and (is_package or _imports_package(source.path, module.split(".")[0])):
-        root = source.path.parents[depth - 1]
+    package, is_package = source.package_folder, source.path.name == "__init__.py"
+    if package.is_dir() and (is_package or _imports_package(source.path, (source.module or "").split(".")[0])):
+        root = package
         files = sorted(root.rglob("*.py"))
     digest = hashlib.sha256()
     for path in files:

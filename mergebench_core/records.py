@@ -102,6 +102,25 @@ class MeterPart(Part):
     """Full validations used; one domain counts its share; failed attempts count."""
 
 
+class IsolationPart(Part):
+    """How foreign code was isolated, as probed inside before it started."""
+
+    level: Annotated[int, Field(ge=0, le=3)]
+    """3 namespaces with hard limits, 2 namespaces, 1 Landlock and seccomp alone, 0 a bare process."""
+    backend: str
+    mechanisms: tuple[str, ...]
+    missing: tuple[str, ...]
+    """What a higher level lacks here, and why."""
+    has_own_user: bool
+    has_devices: bool
+    """Whether a GPU was passed through, whose driver is a wider door than anything else."""
+    is_memory_hard: bool
+    kernel: str
+    limits: dict[str, Count]
+    probe: dict[str, str]
+    """What was tried inside, and `allowed` or `denied (<why>)`."""
+
+
 class EnvironmentPart(Part):
     """Where and with what it ran."""
 
@@ -114,6 +133,9 @@ class EnvironmentPart(Part):
     commit: str | None
     is_dirty: bool | None
     isolation_level: Annotated[int, Field(ge=0, le=3)]
+    """Of the method's worker; of programs that models write where no method ran."""
+    isolation: IsolationPart | None = None
+    """None in records from before isolation was recorded."""
 
 
 class RunRecord(Part):

@@ -11,11 +11,11 @@ from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.checkpoints.policy import check_compatible
 from mergebench_core.environment import environment
+from mergebench_core.evaluation.programs import programs_isolation
 from mergebench_core.jobs import JobFolder, job_id
 from mergebench_core.records import MeterPart, RunRecord, RuntimePart, TrackPart
 from mergebench_core.store import append_record
 from mergebench_core.workbench import Workbench
-from mergebench_core.worker.launcher import ISOLATION_LEVEL
 
 
 def run_references(bench: Workbench) -> list[RunRecord]:
@@ -96,7 +96,7 @@ def _score(
             meters=MeterPart(
                 worker_peak_rss_bytes=None, gpu_peak_bytes=None, calibration_samples={}, validations=0.0
             ),
-            environment=environment(bench.track.evaluation.num_threads, ISOLATION_LEVEL),
+            environment=environment(bench.track.evaluation.num_threads, programs_isolation()),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         folder.write_record(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from mergebench_core.checkpoints.writer import CheckpointWriter
 from mergebench_core.environment import environment
 from mergebench_core.errors import BudgetError, RunError
 from mergebench_core.hyperparameters import Hyperparameter, resolve_config
+from mergebench_core.isolation.level import ADVICE, MEANINGS, SAFE_LEVEL, Isolation
 from mergebench_core.jobs import JobFolder, configuration_key, job_id
 from mergebench_core.records import (
     ConfigurationPart,
@@ -42,7 +43,6 @@ from mergebench_core.workbench import Workbench
 from mergebench_core.worker.catalog import CatalogMethod, open_method
 from mergebench_core.worker.description import MethodDescription
 from mergebench_core.worker.host import MethodWorker
-from mergebench_core.worker.launcher import ISOLATION_LEVEL
 
 Status = Literal["completed", "failed", "over_budget"]
 UPDATE_CACHE_BYTES = 2 << 30
@@ -108,6 +108,8 @@ class MethodRun:
     merge_note: dict[str, Any] = field(default_factory=dict)
     tasks: dict[str, Any] = field(default_factory=dict)
     evaluation_runtime_s: float = 0.0
+    isolation: Isolation | None = None
+    """The weakest that any part of the run had."""
 
     def __post_init__(self) -> None:
         self.plan: MergePlan = merge_plan(self.bench.base_checkpoint, self.description.base_roles)
@@ -137,13 +139,27 @@ class MethodRun:
             log_file=self.folder.log_file,
             folder=self.folder.path / "work",
             services=self.services,
+            sources=self.method.sources,
+            models=[self.bench.base.path, *self.bench.base.specialists.values()],
+            limits=self.bench.limits,
         ) as worker:
+            self.isolation = self._weakest_isolation(worker.isolation)
             self._open(worker)
             self._tune(worker)
             self.merge_note = self._noted_merge() or self._merge_winner(worker)
         digest = self.merge_note["weights_sha256"]
         merged = Checkpoint(self.folder.weights)
         self.tasks, self.evaluation_runtime_s = self.bench.evaluate(self.folder, merged, digest)
+
+    def _weakest_isolation(self, now: Isolation) -> Isolation:
+        """Return the weaker of the isolation now and before the run was interrupted."""
+        note = self.folder.note(".", "isolation")
+        if note is not None and note["level"] < now.level:
+            return Isolation(**note)
+        self.folder.write_note(".", "isolation", asdict(now))
+        if now.level < SAFE_LEVEL:
+            self.bench.progress(f"warning: isolation level {now.level} ({MEANINGS[now.level]}): {ADVICE}")
+        return now
 
     def _open(self, worker: MethodWorker) -> None:
         open_method(
@@ -295,7 +311,7 @@ class MethodRun:
                 calibration_samples=self.reader.num_read(),
                 validations=note.get("validations", self.meter.used),
             ),
-            environment=environment(bench.num_threads, ISOLATION_LEVEL),
+            environment=environment(bench.num_threads, self.isolation),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.folder.write_record(record)

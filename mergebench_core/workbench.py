@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.evaluation.items import write_rows
+from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.jobs import JobFolder
 from mergebench_core.records import TaskPart
 from mergebench_core.tracks.digests import file_digest, verify_files
@@ -27,13 +28,23 @@ Progress = Callable[[str], None]
 class Workbench:
     """A base model of a track, ready to be merged and scored. Heavy parts load when first used."""
 
-    def __init__(self, *, track: Track, base: str, home: Path, progress: Progress, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        track: Track,
+        base: str,
+        home: Path,
+        progress: Progress,
+        num_threads: int = 1,
+        limits: MethodLimits | None = None,
+    ) -> None:
         """Raises InputError if the track has no such base."""
         self.track: Track = track
         self.base: TrackBase = track.base(base)
         self.home = home
         self.progress = progress
         self.num_threads = num_threads
+        self.limits = limits or MethodLimits()
         self._is_verified = False
 
     @cached_property

@@ -17,7 +17,7 @@ LAYERS = [
     {"errors"},
     {"hyperparameters"},
     {"hookspecs", "methods"},
-    {"plugins", "records", "scoring", "home", "kernels"},
+    {"plugins", "records", "scoring", "home", "kernels", "isolation"},
     {"tracks", "checkpoints", "tables"},
     {"calibration", "evaluation", "environment", "store", "results", "worker", "jobs"},
     {"tuning", "workbench"},

@@ -75,9 +75,9 @@ class Bench:
     @classmethod
     @contextmanager
     def started(cls, folder: Path, sources: list[PluginSource], services: SampleServices | None = None):
-        """Start a worker that loads the plugins, and end it with the block."""
+        """Start a worker that loads the plugins, and end it with the block; unconfined, to open any models."""
         log_file = folder / "worker.log"
-        with MethodWorker(num_threads=1, log_file=log_file, services=services) as worker:
+        with MethodWorker(num_threads=1, log_file=log_file, services=services, ceiling=0) as worker:
             yield cls(worker, sources, log_file)
 
     def open(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mergebench_core.cli.options import JsonOption, PluginOption
+from mergebench_core.cli.options import IsolationOption, JsonOption, PluginOption
 from mergebench_core.cli.output import print_json, progress_lines
 from mergebench_core.errors import InputError
 
@@ -45,6 +45,7 @@ def merge(
         typer.Option(metavar="OWNER/NAME", help="Upload the merged model to the Hub.", show_default=False),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the pushed repository private.")] = False,
+    min_isolation: IsolationOption = None,
     json: JsonOption = False,
 ) -> None:
     """Merge own models, from folders or the Hub, into a folder that transformers loads.

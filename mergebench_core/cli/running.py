@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from mergebench_core.cli.options import BaseOption, HomeOption, JsonOption, PluginOption, TrackOption
+from mergebench_core.cli.options import (
+    BaseOption,
+    HomeOption,
+    IsolationOption,
+    JsonOption,
+    PluginOption,
+    TrackOption,
+)
 from mergebench_core.cli.output import print_board, print_json, progress_lines
 from mergebench_core.tracks.registry import load_track
 
@@ -19,6 +26,7 @@ def demo(
     base: Annotated[str | None, typer.Option(help="Only this base model.", show_default=False)] = None,
     serve: Annotated[bool, typer.Option(help="Serve the leaderboard afterwards.")] = True,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the leaderboard.")] = DEFAULT_PORT,
+    min_isolation: IsolationOption = None,
     json: JsonOption = False,
 ) -> None:
     """Score three methods on every base of the embedded track, print the table, serve the leaderboard."""
@@ -52,11 +60,22 @@ def run(
     plugin: PluginOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the merging worker.")] = 1,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="GiB for the worker. Default: three quarters of the machine's.", show_default=False
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0.001, help="Hours for the worker to prepare and merge.")
+    ] = 24.0,
+    min_isolation: IsolationOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Score a merging method: merge, tune on surrogate tasks, evaluate, record. Resumes where it was."""
     from mergebench_core import api
+    from mergebench_core.isolation.policy import GIB, MethodLimits
     from mergebench_core.tuning import config_text
 
     with progress_lines() as progress:
@@ -69,6 +88,9 @@ def run(
             home=home,
             progress=progress,
             num_threads=threads,
+            limits=MethodLimits(
+                memory_bytes=None if memory_limit is None else int(memory_limit * GIB), time_s=time_limit * 3600
+            ),
         )
     if json:
         print_json(result.to_dict())
@@ -79,7 +101,11 @@ def run(
 
 
 def reference(
-    base: BaseOption, track: TrackOption = "mini-v1", home: HomeOption = None, json: JsonOption = False
+    base: BaseOption,
+    track: TrackOption = "mini-v1",
+    min_isolation: IsolationOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Score a base, its specialists and its multi-task model as they are: the denominators."""
     from mergebench_core import api
@@ -96,6 +122,7 @@ def evaluate(
     path: Annotated[Path, typer.Argument(help="Folder of a safetensors checkpoint.", show_default=False)],
     base: BaseOption,
     track: TrackOption = "mini-v1",
+    min_isolation: IsolationOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -1,9 +1,10 @@
-"""The child that runs generated programs: a standalone script, standard library only, one fork per program.
+"""The child that runs generated programs: on the standard library alone, one fork per program, in a sandbox.
 
-It reads one JSON job from standard input and answers on standard output: a line `ready`, then in order for each
-program a line `<status> <length>` followed by that many bytes. Status is `answered`, `timeout`, `crashed` or
-`oversize`; only `answered` carries bytes, and these come from the program's process as they are: the host
-checks them. `encode` and `decode` are the one format of values, used on both sides.
+From standard input it reads JSON documents, each after its length in 4 bytes (big-endian): the limits, then one
+program at a time, so that a program's process holds no other program. It answers on standard output: a line
+`ready`, then in order for each program a line `<status> <length>` followed by that many bytes. Status is
+`answered`, `timeout`, `crashed` or `oversize`; only `answered` carries bytes, and these come from the program's
+process as they are: the host checks them. `encode` and `decode` are the one format of values, used on both sides.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mergebench_core.isolation import landlock
+from mergebench_core.isolation.confinement import lower_limit
+
 MAX_DEPTH = 50
 MAX_OPEN_FILES = 16
 READ_BYTES = 65_536
@@ -35,8 +39,8 @@ def encode(value: object, depth: int = 0) -> list[Any]:
     The type counts exactly: a subclass of a plain type is refused, so none of its methods is ever called.
 
     Raises:
-        ValueError: a type outside None, bool, int, float, str, list, tuple, set, frozenset, dict, or nested
-            deeper than `MAX_DEPTH`.
+        ValueError: a type outside None, bool, int, float, complex, str, list, tuple, set, frozenset, dict, or
+            nested deeper than `MAX_DEPTH`.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
@@ -57,6 +61,8 @@ def _encode_scalar(value: object) -> list[Any]:
         return ["int", hex(value)]  # hexadecimal has no limit on the number of digits
     if type(value) is float:
         return ["float", value.hex()]
+    if type(value) is complex:
+        return ["complex", [value.real.hex(), value.imag.hex()]]
     raise ValueError("not a plain value")
 
 
@@ -69,12 +75,18 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
     return check
 
 
+def _complex(parts: list[object]) -> complex:
+    real, imaginary = parts
+    return complex(float.fromhex(_exactly(str)(real)), float.fromhex(_exactly(str)(imaginary)))
+
+
 _SCALARS: dict[str, Callable[[Any], Any]] = {
     "NoneType": _exactly(type(None)),
     "bool": _exactly(bool),
     "str": _exactly(str),
     "int": lambda content: int(_exactly(str)(content), 16),
     "float": lambda content: float.fromhex(_exactly(str)(content)),
+    "complex": lambda content: _complex(_exactly(list)(content)),
 }
 _COLLECTIONS: dict[str, Callable[[Any], Any]] = {name: kind for kind, name in _SEQUENCES.items()}
 
@@ -101,18 +113,34 @@ def decode(document: object, depth: int = 0) -> Any:
     raise ValueError("unknown tag")
 
 
-def run_job() -> None:
-    """Read the job, run its programs one after the other, and answer for each."""
-    job = json.load(sys.stdin.buffer)
+def main() -> None:
+    """Run the programs of a job one after the other, and answer for each."""
+    sys.argv[:] = [""]
+    limits = read_document(0)
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with os.fdopen(os.dup(1), "wb") as reply:
         reply.write(b"ready\n")
         reply.flush()
-        for program in job["programs"]:
-            status, answer = supervise(program, job["limits"])
+        while (program := read_document(0)) is not None:
+            status, answer = supervise(program, limits)
+            program = None
             reply.write(b"%s %d\n%s" % (status.encode(), len(answer), answer))
             reply.flush()
+
+
+def read_document(descriptor: int) -> Any:
+    """Read the next document and not a byte more; None at the end."""
+    head = read_exactly(descriptor, 4)
+    return json.loads(read_exactly(descriptor, int.from_bytes(head, "big"))) if head else None
+
+
+def read_exactly(descriptor: int, count: int) -> bytes:
+    """Read so many bytes, or fewer at the end."""
+    data = b""
+    while len(data) < count and (part := os.read(descriptor, count - len(data))):
+        data += part
+    return data
 
 
 def adopt_orphans() -> None:
@@ -197,6 +225,7 @@ def confine(write_fd: int, limits: dict[str, Any]) -> None:
         os.dup2(null, descriptor)
     os.closerange(3, write_fd)
     os.closerange(write_fd + 1, 256)
+    hold_apart(limits["readable"])
     cpu_s = math.ceil(limits["time_s"]) + 1
     for name, value in (("CPU", cpu_s), ("FSIZE", 0), ("CORE", 0), ("NOFILE", MAX_OPEN_FILES), ("NPROC", 0)):
         lower_limit(getattr(resource, f"RLIMIT_{name}"), value)
@@ -204,11 +233,10 @@ def confine(write_fd: int, limits: dict[str, Any]) -> None:
         lower_limit(resource.RLIMIT_AS, limits["memory_bytes"])
 
 
-def lower_limit(which: int, value: int) -> None:
-    """Set a limit for good, or keep the stricter one that is already in force."""
-    _, hard = resource.getrlimit(which)
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(which, (value, value))
+def hold_apart(readable: list[str]) -> None:
+    """Let the program neither write anything nor signal, trace or read the process that judges it."""
+    if readable and sys.platform == "linux" and landlock.abi():
+        landlock.restrict(readable, ["/dev/null"])
 
 
 def run_program(program: dict[str, Any], write_fd: int) -> None:
@@ -225,7 +253,3 @@ def run_program(program: dict[str, Any], write_fd: int) -> None:
         answer = b"null"
     while answer:
         answer = answer[os.write(write_fd, answer) :]
-
-
-if __name__ == "__main__":
-    run_job()

@@ -1,22 +1,19 @@
 """Programs that models write, run apart from the grader: the child computes values, this side compares them.
 
 The child gets code, entry point and inputs, never an expected value, so there is nothing to forge: whatever a
-program prints, returns or overrides, this side decodes its answer to plain builtins or gives it no answer.
-
-Not stopped here: reading files, the network, attacks on the child by a program of the same user, and, for the
-superuser, the limit on processes. A stronger launcher closes these; everything else stays.
+program prints, returns or overrides, this side decodes its answer to plain builtins or gives it no answer. A batch
+shares one sandbox (the strongest that the machine gives); every program has a process of its own in it.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import re
 import select
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +24,19 @@ from typing import Any, Literal, Protocol
 from mergebench_core.errors import MergebenchError
 from mergebench_core.evaluation import program_child
 from mergebench_core.evaluation.program_child import decode, encode
+from mergebench_core.isolation.confinement import BOOTSTRAP
+from mergebench_core.isolation.level import Isolation
+from mergebench_core.isolation.policy import (
+    PACKAGE,
+    PYTHON,
+    PYTHON_FOLDERS,
+    SYSTEM,
+    SYSTEM_FILES,
+    Limits,
+    Policy,
+    outermost,
+)
+from mergebench_core.isolation.sandbox import Sandbox, start
 
 MIB = 2**20
 GRACE_S = 10.0
@@ -34,9 +44,19 @@ GRACE_S = 10.0
 READ_BYTES = 65_536
 HEADER_BYTES = 64
 HEADER = re.compile(rb"(?P<status>answered|timeout|crashed|oversize) (?P<length>[0-9]{1,9})\n")
-COMMAND = (sys.executable, "-P", "-s", "-S", "-X", "utf8", str(Path(program_child.__file__)))
+COMMAND = (
+    str(PYTHON), "-P", "-s", "-S", "-B", "-X", "utf8", "-c", BOOTSTRAP.format(module="evaluation.program_child"),
+    str(PACKAGE),
+)  # fmt: skip
 ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 """All that is passed. The seed fixes the order of sets from run to run; `-I` would ignore it."""
+READABLE = outermost([*PYTHON_FOLDERS, PACKAGE / "isolation", PACKAGE / "evaluation" / "__init__.py"])
+SHARED_BYTES = 256 * MIB
+"""Memory of the sandbox beyond one program's: the child, files being read."""
+MAX_PROCESSES = 32
+MAX_FILES = 100
+SIGNAL_BASE = 128
+"""A sandbox tells the signal that ended the child by this plus its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +96,8 @@ class Outcome:
 class Launch(Protocol):
     """Starts a child somewhere, hands it the job and returns what it wrote."""
 
-    def __call__(self, job: bytes, *, idle_s: float, max_bytes: int) -> bytes:
-        """Return the child's output, cut at `max_bytes` or when it was silent for `idle_s` seconds."""
+    def __call__(self, job: bytes, *, limits: ProgramLimits, max_bytes: int) -> bytes:
+        """Return the child's output, cut at `max_bytes` or when it was silent for too long."""
 
 
 def run_programs(
@@ -96,15 +116,17 @@ def run_programs(
     while len(outcomes) < len(programs):
         batch = programs[len(outcomes) :]
         max_bytes = len(batch) * (limits.output_bytes + HEADER_BYTES)
-        output = launch(encode_job(batch, limits), idle_s=limits.time_s + GRACE_S, max_bytes=max_bytes)
+        output = launch(encode_job(batch, limits), limits=limits, max_bytes=max_bytes)
         answered = read_answers(output, batch)
         outcomes += answered if len(answered) == len(batch) else [*answered, Outcome(status="crashed")]
     return outcomes
 
 
 def encode_job(programs: Sequence[Program], limits: ProgramLimits) -> bytes:
-    """Return the child's job as JSON."""
-    documents = [
+    """Return the child's job: its limits, then the programs, each document after its length."""
+    readable = [*SYSTEM, *SYSTEM_FILES, *map(str, READABLE)]
+    documents: list[dict[str, Any]] = [asdict(limits) | {"readable": readable}]
+    documents += [
         {
             "code": program.code,
             "entry_point": program.entry_point,
@@ -112,7 +134,8 @@ def encode_job(programs: Sequence[Program], limits: ProgramLimits) -> bytes:
         }
         for program in programs
     ]
-    return json.dumps({"limits": asdict(limits), "programs": documents}).encode()
+    texts = [json.dumps(document).encode() for document in documents]
+    return b"".join(len(text).to_bytes(4, "big") + text for text in texts)
 
 
 def read_answers(output: bytes, programs: Sequence[Program]) -> list[Outcome]:
@@ -147,11 +170,11 @@ def read_outcome(status: str, answer: bytes, num_calls: int) -> Outcome:
     return Outcome(status="completed", values=values)
 
 
-def launch_child(job: bytes, *, idle_s: float, max_bytes: int) -> bytes:
-    """Run the child as a plain process of this user: empty folder, cleared environment, own session.
+def launch_child(job: bytes, *, limits: ProgramLimits, max_bytes: int) -> bytes:
+    """Run the child in a sandbox that shows it the standard library and an empty folder.
 
     Raises:
-        MergebenchError: it stopped with an error of its own.
+        MergebenchError: it stopped with an error of its own, or no sandbox as strong as demanded can be made.
     """
     with (
         tempfile.TemporaryDirectory(prefix="mergebench-") as folder,
@@ -160,19 +183,45 @@ def launch_child(job: bytes, *, idle_s: float, max_bytes: int) -> bytes:
     ):
         stdin.write(job)
         stdin.seek(0)
-        process = subprocess.Popen(
-            COMMAND, cwd=folder, env=ENVIRONMENT, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr,
-            start_new_session=True,
-        )  # fmt: skip
-        with process:
+        sandbox = start_child(Path(folder), limits, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
+        with sandbox.process as process:
             try:
-                output = read_output(process, idle_s, max_bytes)
+                output = read_output(process, limits.time_s + GRACE_S, max_bytes)
             finally:
-                end_group(process)
+                sandbox.stop()
         stderr.seek(0)
-        if process.returncode > 0:
+        if 0 < process.returncode < SIGNAL_BASE:
             raise MergebenchError(f"programs cannot be run: {last_line(stderr.read())}; check this Python")
     return output
+
+
+def start_child(folder: Path, limits: ProgramLimits, **streams: Any) -> Sandbox:
+    """Start the child in its sandbox."""
+    policy = Policy(
+        readable=(*READABLE, Path(program_child.__file__)),
+        writable=folder,
+        listable=(PACKAGE,),
+        limits=Limits(
+            memory_bytes=limits.memory_bytes + SHARED_BYTES,
+            processes=MAX_PROCESSES,
+            files=MAX_FILES,
+            rlimits={"FSIZE": MIB},
+        ),
+    )
+    return start(COMMAND, policy, ENVIRONMENT, **streams)
+
+
+@functools.cache
+def programs_isolation() -> Isolation:
+    """Return how programs are isolated on this machine.
+
+    Raises:
+        IsolationError: no sandbox as strong as the user demands can be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="mergebench-") as folder:
+        sandbox = start_child(Path(folder), ProgramLimits())
+        sandbox.stop()
+        return sandbox.isolation
 
 
 def read_output(process: subprocess.Popen[bytes], idle_s: float, max_bytes: int) -> bytes:
@@ -188,13 +237,6 @@ def read_output(process: subprocess.Popen[bytes], idle_s: float, max_bytes: int)
             break
         output += chunk
     return bytes(output)
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the child and its process group; harmless if it has ended."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def last_line(text: bytes) -> str:

@@ -331,6 +331,8 @@ class OwnMerge:
             log_file=self.target.log_file,
             folder=self.target.work_folder,
             services=self.services,
+            sources=self.recipe.method.sources,
+            models=[model.folder.resolve() for model in self.recipe.models.values()],
             is_warm=True,
         )
 

@@ -10,9 +10,13 @@ from pathlib import Path
 
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import PluginError, unknown_name
+from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.plugins import PluginSource, file_source, installed_sources, source_sha256
 from mergebench_core.worker.description import MethodDescription
 from mergebench_core.worker.host import Job, MethodWorker
+
+DESCRIBING_S = 300.0
+"""Time for importing all plugins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,12 @@ def load_catalog(plugin: Path | None = None) -> dict[str, CatalogMethod]:
     by_path = {str(source.path): source for source in sources}
     with (
         tempfile.TemporaryDirectory(prefix="mergebench-catalog-") as folder,
-        MethodWorker(num_threads=1, log_file=Path(folder) / "worker.log") as worker,
+        MethodWorker(
+            num_threads=1,
+            log_file=Path(folder) / "worker.log",
+            sources=sources,
+            limits=MethodLimits(time_s=DESCRIBING_S),
+        ) as worker,
     ):
         descriptions = worker.load(sources)
     for found in descriptions:

@@ -18,10 +18,13 @@ from mergebench_core.checkpoints.assembly import Assembly
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
 from mergebench_core.hyperparameters import Hyperparameter
+from mergebench_core.isolation.level import Isolation
+from mergebench_core.isolation.policy import MethodLimits
+from mergebench_core.isolation.watch import WorkClock
 from mergebench_core.plugins import PluginSource
 from mergebench_core.worker.channel import MAX_MESSAGE_BYTES, ConnectionLost, Message
 from mergebench_core.worker.description import MethodDescription
-from mergebench_core.worker.launcher import WorkerProcess, start_worker
+from mergebench_core.worker.launcher import Visible, WorkerProcess, start_worker
 
 MAX_DESCRIPTIONS = 10_000
 
@@ -80,18 +83,34 @@ class MethodWorker:
         log_file: Path,
         folder: Path | None = None,
         services: Services | None = None,
+        sources: Sequence[PluginSource] = (),
+        models: Sequence[Path] = (),
+        limits: MethodLimits | None = None,
         is_warm: bool = False,
+        ceiling: int = 3,
     ) -> None:
         """Start the worker in `folder`, by default a temporary one; it is emptied first and removed at the end.
 
-        `is_warm` lets it load torch while the host is busy with other things.
+        It can read the files of `sources` and the folders `models`, and nothing else that is not Python's.
+        `is_warm` lets it load torch while the host is busy with other things; `ceiling` bounds the isolation.
+
+        Raises:
+            IsolationError: no sandbox as strong as the user demands can be made.
         """
         self.services: Services = services or NoServices()
         self._log_file = log_file
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder or Path(tempfile.mkdtemp(prefix="mergebench-worker-"))  # nobody else may read it
-        self._worker: WorkerProcess = start_worker(self._folder, num_threads, log_file, is_warm=is_warm)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        given = limits or MethodLimits()
+        self._limits = given.on(self._folder)
+        self._clock = WorkClock(given.time_s)
+        visible = Visible(sources=sources, models=models)
+        self._worker: WorkerProcess = start_worker(
+            self._folder, num_threads, log_file, visible, self._limits, is_warm=is_warm, ceiling=ceiling
+        )
+        self._worker.sandbox.watch(self._clock)
 
     def __enter__(self) -> MethodWorker:
         return self
@@ -140,18 +159,38 @@ class MethodWorker:
         self._request({"request": "merge", "config": dict(config), "num_done": num_done}, assembly)
         assembly.finish()
 
+    @property
+    def isolation(self) -> Isolation:
+        """How the worker is isolated."""
+        return self._worker.sandbox.isolation
+
     def peak_rss_bytes(self) -> int | None:
         """Return the worker's peak resident memory so far."""
-        return self._worker.peak_rss_bytes()
+        return self._worker.sandbox.peak_memory_bytes()
 
     def _request(self, message: Message, assembly: Assembly | None = None) -> Any:
+        """Ask for something and answer what comes until it is done; the worker stands still before and after."""
+        sandbox = self._worker.sandbox
         try:
+            self._clock.start()
+            sandbox.thaw()
             self._worker.channel.send(message)
-            return self._converse(message["request"], assembly)
+            answer = self._converse(message["request"], assembly)
+            sandbox.freeze()
+            return answer
         except ProtocolError as error:
+            if used := sandbox.overrun or self._memory_overrun():
+                raise BudgetError(f"the worker used {used} and was ended; see {self._log_file}") from None
             if self._worker.process.poll() is not None or isinstance(error, ConnectionLost):
                 raise MethodError(f"the worker {self._worker.ending()}; see {self._log_file}") from None
             raise MethodError(f"the worker broke the protocol: {error}") from None
+        finally:
+            self._clock.stop()
+            self._worker.output.collect()
+
+    def _memory_overrun(self) -> str | None:
+        is_over = self._worker.sandbox.is_out_of_memory()
+        return f"more than {self._limits.memory_bytes} bytes of memory" if is_over else None
 
     def _converse(self, request: str, assembly: Assembly | None) -> Any:
         """Answer the worker until it has answered the request."""
@@ -191,7 +230,14 @@ class MethodWorker:
 
     def _validate(self, candidate: Assembly) -> dict[str, float]:
         candidate.finish()
-        return self.services.validate()
+        sandbox = self._worker.sandbox
+        self._clock.stop()
+        sandbox.freeze()  # what a method computes while it waits would be free of charge
+        try:
+            return self.services.validate()
+        finally:
+            sandbox.thaw()
+            self._clock.start()
 
     def _answer(self, message: Message) -> Any:
         kind = message.get("ask")

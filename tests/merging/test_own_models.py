@@ -262,7 +262,8 @@ def start(models: Path, out: Path, flag: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_merge_goes_on(models, tmp_path, ending):
     """Killed after some tensors: the next one starts after them, and nothing tells that it was killed."""
-    out, flag = tmp_path / "out", tmp_path / "slow"
+    out, flag = tmp_path / "out", models / "base" / "flags" / "slow"  # where the worker can see it
+    flag.parent.mkdir()
     flag.touch()
     process = start(models, out, flag)
     journal = tmp_path / ".out.merging" / "finished.jsonl"

@@ -95,7 +95,8 @@ def test_unknown_method():
 def test_every_method_loads_from_its_own_sources(tmp_path):
     """What a run does: the worker gets the method's sources and no others."""
     catalog = load_catalog()
-    with MethodWorker(num_threads=1, log_file=tmp_path / "log") as worker:
+    sources = [source for entry in catalog.values() for source in entry.sources]
+    with MethodWorker(num_threads=1, log_file=tmp_path / "log", sources=sources) as worker:
         for name, entry in catalog.items():
             assert name in {found.name for found in worker.load(entry.sources)}
     assert [source.name for source in catalog["lines"].sources] == ["lines", "task_arithmetic", "ties"]

@@ -21,6 +21,26 @@ from mergebench_core.worker.host import MethodWorker, NoServices
 from mergebench_core.worker.window import NUM_SLOTS, SLOT_BYTES, Window, create_descriptor
 
 
+class FakeSandbox:
+    """Notes what the host does with it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.overrun: str | None = None
+
+    def freeze(self) -> None:
+        self.calls.append("freeze")
+
+    def thaw(self) -> None:
+        self.calls.append("thaw")
+
+    def watch(self, *checks) -> None:
+        self.checks = checks
+
+    def is_out_of_memory(self) -> bool:
+        return False
+
+
 class FakeWorker:
     """Stands in for a worker process: its end of the socket is played by a thread."""
 
@@ -30,6 +50,8 @@ class FakeWorker:
         self.connection, self.channel = ours, Channel(ours)
         self.window = Window(create_descriptor())
         self.process = SimpleNamespace(poll=lambda: None)
+        self.sandbox = FakeSandbox()
+        self.output = SimpleNamespace(collect=lambda: True)
         self.received: list[dict] = []
 
     def stop(self) -> None:
@@ -197,6 +219,20 @@ def test_questions_are_answered(request_with, fake, services):
     sample = {"prompt": "math 99", "completion": ""}
     assert answers == [{"ok": None}, {"ok": [sample]}, {"ok": None}, {"ok": {"math": 4.0}}]
     assert services.logged == ["x" * 2000]
+
+
+def test_the_worker_stands_still_while_the_host_scores(request_with, fake, services):
+    """And when it has answered: what it computes in the meantime would cost it nothing."""
+    rest = [{"chunk": n, "offset": 0, "numel": services.models.base.entry(n).numel, "slot": 0} for n in MERGED]
+    validate = services.validate
+
+    def noted():
+        fake.sandbox.calls.append("score")
+        return validate()
+
+    services.validate = noted
+    request_with({"ask": "candidate", "domains": ["math"]}, *rest, {"ask": "validate"}, *rest, OK)
+    assert fake.sandbox.calls == ["thaw", "freeze", "score", "thaw", "freeze"]
 
 
 def test_refusals_are_messages(request_with, fake, services):

@@ -1,0 +1,195 @@
+"""What a process does to itself before foreign code starts: own user, limits, Landlock, seccomp; then the probe.
+
+Runs as `python -I -S -B -c BOOTSTRAP FOLDER ORDERS_FD`, inside the namespaces if there are any, on the standard
+library alone. Everything set here outlives the `execv` into the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mergebench_core.isolation import landlock, probe, seccomp
+
+BOOTSTRAP = (
+    "import sys, types; package = types.ModuleType('mergebench_core'); package.__path__ = [sys.argv[1]]; "
+    "sys.modules['mergebench_core'] = package; from mergebench_core.{module} import main; main()"
+)
+"""Runs a module's `main` without the package around it, which needs libraries. First argument: its folder."""
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT = 1, 8, 36, 47
+PR_CAP_AMBIENT_RAISE = 2
+CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 2
+START_FAILED = 119
+"""Exit code of a confinement that could not be set up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """The orders, as JSON from the host."""
+
+    command: tuple[str, ...]
+    user: int | None
+    """User and group to become; None: stay."""
+    reads_closed_files: bool
+    """That user keeps root's power of reading files, because some that it needs are closed to others."""
+    has_landlock: bool
+    has_seccomp: bool
+    allows_unix: bool
+    allows_memfd: bool
+    has_warden: bool
+    """Keep a parent outside that ends everything when the command ends or the host goes."""
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    listable: tuple[str, ...]
+    limits: dict[str, int]
+    """Resource limits by name without `RLIMIT_`."""
+    targets: dict[str, Any]
+    """What the probe tries to reach."""
+    report_fd: int
+
+    def to_json(self) -> bytes:
+        """Return the orders as they cross to the child."""
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def from_json(text: bytes) -> Confinement:
+        """Read what `to_json` wrote."""
+        return Confinement(**json.loads(text))
+
+
+def main() -> None:
+    """Read the orders from the descriptor, obey them, and become the command."""
+    with os.fdopen(int(sys.argv[2]), "rb") as file:
+        orders = Confinement.from_json(file.read())
+    if orders.has_warden:
+        _fork_under_warden(orders.report_fd)
+    answer: dict[str, Any]
+    try:
+        confine(orders)
+        answer = {"probe": probe.attempt_all(orders.targets)}
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    with os.fdopen(orders.report_fd, "wb") as report:
+        report.write(json.dumps(answer).encode() + b"\n")
+    if "error" in answer:
+        os._exit(START_FAILED)
+    os.execv(orders.command[0], list(orders.command))
+
+
+def confine(orders: Confinement) -> None:
+    """Give up what the orders say, for good.
+
+    Raises:
+        OSError: something could not be given up.
+    """
+    if orders.user is not None:
+        become(orders.user, reads_closed_files=orders.reads_closed_files)
+    for name, value in orders.limits.items():
+        lower_limit(getattr(resource, f"RLIMIT_{name}"), value)
+    landlock.set_no_new_privileges()
+    if orders.has_landlock:
+        landlock.restrict(orders.readable, orders.writable, orders.listable)
+    if orders.has_seccomp:
+        seccomp.install(allows_unix=orders.allows_unix, allows_memfd=orders.allows_memfd)
+
+
+def lower_limit(which: int, value: int) -> None:
+    """Set a limit for good, or keep the stricter one that is already in force."""
+    _, hard = resource.getrlimit(which)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def become(user: int, *, reads_closed_files: bool) -> None:
+    """Become another user for good, with no power of root's but, if need be, that of reading what is closed.
+
+    What that power reaches is what namespaces and Landlock leave in sight.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_KEEPCAPS, 1 if reads_closed_files else 0, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    if reads_closed_files:
+        header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+        sets = (ctypes.c_uint32 * 6)(*[1 << CAP_DAC_READ_SEARCH] * 3, 0, 0, 0)
+        _checked(libc.capset(header, sets), "capset")
+        _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0), "ambient capability")
+
+
+def _checked(result: int, what: str) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), what)
+
+
+def _fork_under_warden(report_fd: int) -> None:
+    """Fork: the child returns and becomes the command, the parent stays as its warden and never returns."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whatever the command leaves behind becomes a child of this
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    warden = os.getpid()
+    child = os.fork()
+    if child == 0:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != warden:
+            os._exit(START_FAILED)
+        return
+    os.closerange(3, report_fd + 4096)
+    code = 128 + signal.SIGTERM
+    with contextlib.suppress(_Ending):
+        signal.signal(signal.SIGTERM, _end)
+        code = _wait_for(child)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while (left := _children()) or _reap():
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        _reap()
+    if os.WIFSIGNALED(code):
+        lower_limit(resource.RLIMIT_CORE, 0)
+        signal.signal(os.WTERMSIG(code), signal.SIG_DFL) if os.WTERMSIG(code) != signal.SIGKILL else None
+        os.kill(os.getpid(), os.WTERMSIG(code))
+    os._exit(os.waitstatus_to_exitcode(code) if os.WIFEXITED(code) else 1)
+
+
+class _Ending(Exception):
+    """The host wants everything ended."""
+
+
+def _end(number: int, frame: object) -> None:
+    raise _Ending
+
+
+def _wait_for(child: int) -> int:
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return status
+
+
+def _reap() -> bool:
+    """Reap what has ended; return whether a child still lives."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123  # pathlib is slow to import
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
