@@ -73,7 +73,7 @@ def _check_isolation() -> Check:
     return Check(
         name="isolation",
         is_ok=found.level >= SAFE_LEVEL,
-        found=f"level {found.level}: {MEANINGS[found.level]} ({found.backend}; {', '.join(found.mechanisms)})",
+        found=f"level {found.level}: {MEANINGS[found.level]}",
         remedy="; ".join(lacking) or None,
         is_required=False,
     )

@@ -82,7 +82,7 @@ class NumberChild(int):
     """An int by inheritance only."""
 
 
-@pytest.mark.parametrize("value", [NumberChild(3), object(), 1j, b"x", [[NumberChild(3)]], {1: object()}])
+@pytest.mark.parametrize("value", [NumberChild(3), object(), b"x", [[NumberChild(3)]], {1: object()}])
 def test_other_types_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="plain"):
         encode(value)

@@ -117,13 +117,14 @@ def main() -> None:
     """Run the programs of a job one after the other, and answer for each."""
     sys.argv[:] = [""]
     limits = read_document(0)
+    ruleset = apart(limits["readable"])
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with os.fdopen(os.dup(1), "wb") as reply:
         reply.write(b"ready\n")
         reply.flush()
         while (program := read_document(0)) is not None:
-            status, answer = supervise(program, limits)
+            status, answer = supervise(program, limits, ruleset)
             program = None
             reply.write(b"%s %d\n%s" % (status.encode(), len(answer), answer))
             reply.flush()
@@ -152,13 +153,13 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 
 
-def supervise(program: dict[str, Any], limits: dict[str, Any]) -> tuple[str, bytes]:
+def supervise(program: dict[str, Any], limits: dict[str, Any], ruleset: int | None) -> tuple[str, bytes]:
     """Run one program in a fork of its own; return its status and the bytes of its answer."""
     read_fd, write_fd = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            confine(write_fd, limits)
+            confine(write_fd, limits, ruleset)
             run_program(program, write_fd)
         finally:
             os._exit(1)  # never return into the supervisor's code
@@ -217,15 +218,16 @@ def orphans() -> list[int]:
         return []
 
 
-def confine(write_fd: int, limits: dict[str, Any]) -> None:
-    """Cut this process off from the supervisor's descriptors and terminal, and set its limits."""
+def confine(write_fd: int, limits: dict[str, Any], ruleset: int | None) -> None:
+    """Cut this process off from the supervisor, its descriptors and terminal, and set its limits."""
     os.setsid()
+    if ruleset is not None:
+        landlock.enforce(ruleset)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.closerange(3, write_fd)
     os.closerange(write_fd + 1, 256)
-    hold_apart(limits["readable"])
     cpu_s = math.ceil(limits["time_s"]) + 1
     for name, value in (("CPU", cpu_s), ("FSIZE", 0), ("CORE", 0), ("NOFILE", MAX_OPEN_FILES), ("NPROC", 0)):
         lower_limit(getattr(resource, f"RLIMIT_{name}"), value)
@@ -233,10 +235,11 @@ def confine(write_fd: int, limits: dict[str, Any]) -> None:
         lower_limit(resource.RLIMIT_AS, limits["memory_bytes"])
 
 
-def hold_apart(readable: list[str]) -> None:
-    """Let the program neither write anything nor signal, trace or read the process that judges it."""
+def apart(readable: list[str]) -> int | None:
+    """Return a ruleset by which a program can neither write anything nor signal, trace or read its judge."""
     if readable and sys.platform == "linux" and landlock.abi():
-        landlock.restrict(readable, ["/dev/null"])
+        return landlock.create_ruleset(readable, ["/dev/null"])
+    return None
 
 
 def run_program(program: dict[str, Any], write_fd: int) -> None:

@@ -35,9 +35,22 @@ def abi() -> int:
 
 
 def restrict(readable: Iterable[str], writable: Iterable[str], listable: Iterable[str] = ()) -> None:
-    """Give up everything but these paths and what lies beneath them. Paths that are not there are passed over.
+    """Give up everything but these paths and what lies beneath them: `create_ruleset` and `enforce` in one.
 
-    Of `listable` folders only the names can be read. Acts on the calling thread and what it starts.
+    Raises:
+        OSError: the kernel refuses.
+    """
+    ruleset = create_ruleset(readable, writable, listable)
+    try:
+        enforce(ruleset)
+    finally:
+        os.close(ruleset)
+
+
+def create_ruleset(readable: Iterable[str], writable: Iterable[str], listable: Iterable[str] = ()) -> int:
+    """Return a descriptor of the rule that only these paths and what lies beneath them may be used.
+
+    Paths that are not there are passed over. Of `listable` folders only the names can be read.
 
     Raises:
         OSError: the kernel refuses.
@@ -47,14 +60,20 @@ def restrict(readable: Iterable[str], writable: Iterable[str], listable: Iterabl
     attributes = struct.pack("=QQQ", handled, ALL_TCP if version >= 4 else 0, ALL_SCOPES if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = _checked(CREATE_RULESET, attributes[:size], ctypes.c_size_t(size), ctypes.c_uint32(0))
-    try:
-        for paths, rights in ((readable, READ), (writable, handled & ~NEVER), (listable, READ_DIR)):
-            for path in paths:
-                _allow(ruleset, path, handled & rights)
-        set_no_new_privileges()
-        _checked(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
-    finally:
-        os.close(ruleset)
+    for paths, rights in ((readable, READ), (writable, handled & ~NEVER), (listable, READ_DIR)):
+        for path in paths:
+            _allow(ruleset, path, handled & rights)
+    return ruleset
+
+
+def enforce(ruleset: int) -> None:
+    """Bind the calling thread, and what it starts, to a ruleset for good.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    set_no_new_privileges()
+    _checked(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
 
 
 def handled_rights(version: int) -> int:

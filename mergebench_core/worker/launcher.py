@@ -62,6 +62,7 @@ class Output:
 
     def __init__(self, file: Path, limit_bytes: int) -> None:
         self.descriptor, self._write_end = os.pipe()
+        file.touch()  # there to look at, also if nothing is printed
         self._file = file
         self._left = limit_bytes
         self._collecting = threading.Lock()
