@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.dtypes import torch_dtype
-from mergebench_core.checkpoints.header import ITEM_BYTES, Header, TensorEntry, read_header
+from mergebench_core.checkpoints.header import ITEM_BYTES, Header, TensorEntry, open_file, read_header, strict_json
 from mergebench_core.errors import CheckpointError
 from mergebench_core.kernels.sources import Place
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_INDEX_BYTES = 64 << 20
+MAX_FILE_NAME = 255
 CHUNK_NUMEL = 1 << 20
 """Elements per chunk: buffers of this size stay in the processor's cache."""
 
@@ -82,7 +83,10 @@ class Checkpoint:
         view = memoryview(values.view(torch.uint8).numpy().data) if numel else memoryview(b"")
         position, done = entry.start + offset * item, 0
         while done < numel * item:
-            count = os.preadv(self._descriptor(self._shard_of[name]), [view[done:]], position + done)
+            try:
+                count = os.preadv(self._descriptor(self._shard_of[name]), [view[done:]], position + done)
+            except OSError as error:
+                raise CheckpointError(f"{self.path}: cannot be read ({error.strerror})") from None
             if count == 0:
                 raise CheckpointError(f"{self.path}: ends within tensor '{name}'; fetch or save the model again")
             done += count
@@ -129,7 +133,7 @@ class Checkpoint:
     def _descriptor(self, shard: str) -> int:
         with self._opening:
             if shard not in self._descriptors:
-                self._descriptors[shard] = os.open(self.path / shard, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptors[shard] = open_file(self.path / shard)
             return self._descriptors[shard]
 
 
@@ -139,6 +143,13 @@ def shard_names(path: Path) -> list[str]:
     Raises:
         CheckpointError: the folder holds no safetensors checkpoint, or its index is broken.
     """
+    try:
+        return _shard_names(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _shard_names(path: Path) -> list[str]:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the folder that holds {SINGLE}")
     if (path / SINGLE).is_file():
@@ -152,12 +163,20 @@ def shard_names(path: Path) -> list[str]:
 
 def _indexed_names(index: Path) -> list[str]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
+        with os.fdopen(open_file(index), "rb") as file:
+            text = file.read(MAX_INDEX_BYTES + 1)
+        document = strict_json(text) if len(text) <= MAX_INDEX_BYTES else {}
+        names = sorted({_file_name(index, name) for name in document["weight_map"].values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{index}: no index of shards; save the model again") from None
     if not names:
         raise CheckpointError(f"{index}: names no shard; save the model again")
-    if bad := [name for name in names if "/" in name or name.startswith(".")]:
-        raise CheckpointError(f"{index}: names a file outside the folder: {bad[0]}")
     return names
+
+
+def _file_name(index: Path, name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError
+    if not name.isprintable() or "/" in name or name[:1] in ("", ".") or len(name) > MAX_FILE_NAME:
+        raise CheckpointError(f"{index}: names a file outside the folder: {name[:200]!r}")
+    return name

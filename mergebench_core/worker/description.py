@@ -2,39 +2,91 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
-from mergebench_core.hyperparameters import Config, Parameter, SearchSpace, Stage
-from mergebench_core.methods import Depth, Determinism, Need, Role, overrides
+from mergebench_core.errors import PluginError
+from mergebench_core.hyperparameters import Config, Hyperparameter, Parameter, SearchSpace, Stage
+from mergebench_core.methods import IDENTIFIER, Depth, Determinism, Need, Role, overrides
 from mergebench_core.plugins import LoadedMethod
+from mergebench_core.worker.channel import CONTROLS, plain
+
+MAX_TEXT = 10_000
+MAX_PROBLEM = 500
+MAX_NAMES = 1000
+"""Of an object: each wrong one makes an error of its own."""
+MAX_CONFIGURATIONS = 100_000
+"""Of a stage: all of them are listed at once."""
+
+
+def _shown(text: str) -> str:
+    if CONTROLS.search(text.replace("\n", " ").replace("\t", " ")):
+        raise ValueError("a text holds characters that cannot be shown")
+    return text
+
+
+def _few(values: object) -> object:
+    if isinstance(values, dict) and len(values) > MAX_NAMES:
+        raise ValueError(f"more than {MAX_NAMES} names")
+    return values
+
+
+def _identifier(name: str) -> str:
+    if not IDENTIFIER.fullmatch(name):
+        raise ValueError("a method's name is not snake_case")
+    return name
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_shown)]
+FIRST_ERROR = Field(fail_fast=True)
+FEW = BeforeValidator(_few)
+Texts = Annotated[tuple[Text, ...], FIRST_ERROR]
+Value = bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float | Text
+Values = Annotated[list[Value], FIRST_ERROR]
 
 
 class StageDescription(BaseModel):
     """One stage of a search space."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    parameters: dict[str, list[bool | int | float | str]]
-    domains: tuple[str, ...] | None
-    candidate: dict[str, bool | int | float | str]
+    parameters: Annotated[dict[Text, Values], FEW]
+    domains: Texts | None
+    candidate: Annotated[dict[Text, Value], FEW]
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Self:
+        if math.prod(len(values) for values in self.parameters.values()) > MAX_CONFIGURATIONS:
+            raise ValueError(f"a stage has more than {MAX_CONFIGURATIONS} configurations")
+        return self
 
 
 class ParameterDescription(BaseModel):
     """One hyper-parameter; see `Parameter`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    default: bool | int | float | str
-    meaning: str
+    default: Value
+    meaning: Text
     low: float | None
     high: float | None
     is_low_open: bool
     is_high_open: bool
-    choices: tuple[str, ...]
+    choices: Texts
     is_per_domain: bool
 
 
@@ -43,31 +95,52 @@ class MethodDescription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
-    name: str
-    title: str
-    paper_url: str
-    version: str
-    summary: str
-    needs: frozenset[Need]
+    name: Annotated[str, AfterValidator(_identifier)]
+    title: Text
+    paper_url: Text
+    version: Text
+    summary: Text
+    needs: Annotated[frozenset[Need], FIRST_ERROR]
     depth: Depth
     determinism: Determinism
     is_stochastic: bool
-    base_roles: frozenset[Role]
-    variant_of: str
-    builds_on: tuple[str, ...]
-    formula: str
-    cost: str
-    fidelity: str
-    hyperparameters: dict[str, ParameterDescription]
-    linear_in: str | None
-    prepare_uses: tuple[str, ...]
+    base_roles: Annotated[frozenset[Role], FIRST_ERROR]
+    variant_of: Text
+    builds_on: Texts
+    formula: Text
+    cost: Text
+    fidelity: Text
+    hyperparameters: Annotated[dict[Text, ParameterDescription], FEW]
+    linear_in: Text | None
+    prepare_uses: Texts
     gives_final_values: bool
     """Whether it sends final tensors instead of updates."""
-    stages: tuple[StageDescription, ...]
-    plugin: str
+    stages: Annotated[tuple[StageDescription, ...], FIRST_ERROR]
+    plugin: Text
     plugin_path: str
     reader_path: str
     """The plugin that read `plugin_path`; empty if that is a plugin itself."""
+
+    @model_validator(mode="after")
+    def _can_be_rebuilt(self) -> Self:
+        try:
+            declared, _ = self.parameters, self.search_space
+        except PluginError as error:
+            raise ValueError(plain(error, MAX_PROBLEM)) from None
+        if self.linear_in is not None and self.linear_in not in declared:
+            raise ValueError("linear_in names no hyper-parameter")
+        if any(isinstance(value, bool | str) for value in self._coefficients()):
+            raise ValueError("a value of the hyper-parameter that linear_in names is no number")
+        return self
+
+    def _coefficients(self) -> Iterator[Hyperparameter]:
+        """Yield every value of the hyper-parameter that multiplies the updates."""
+        for name, parameter in self.hyperparameters.items():
+            if name == self.linear_in:
+                yield parameter.default
+        for stage in self.stages:
+            yield from stage.parameters.get(self.linear_in or "", ())
+            yield from (value for name, value in stage.candidate.items() if name == self.linear_in)
 
     @field_serializer("needs", "base_roles")
     def _in_order(self, values: frozenset[str]) -> list[str]:
@@ -98,10 +171,23 @@ class MethodDescription(BaseModel):
 
 
 def describe(loaded: LoadedMethod) -> dict[str, Any]:
-    """Return the description of a loaded method as JSON values."""
+    """Return the description of a loaded method as JSON values.
+
+    Raises:
+        PluginError: it says something of itself that cannot be shown or cannot be right.
+    """
+    try:
+        return _description(loaded).model_dump(mode="json")
+    except ValidationError as error:
+        (problem, *_) = error.errors()
+        text = ": ".join(filter(None, [".".join(map(str, problem["loc"])), problem["msg"]]))
+        raise PluginError(f"method '{loaded.method.info.name}' cannot be described: {text}") from None
+
+
+def _description(loaded: LoadedMethod) -> MethodDescription:
     method, info = loaded.method, loaded.method.info
     summary = type(method).__dict__.get("__doc__") or sys.modules[type(method).__module__].__doc__ or ""
-    description = MethodDescription(
+    return MethodDescription(
         name=info.name,
         title=info.title,
         paper_url=info.paper_url,
@@ -135,4 +221,3 @@ def describe(loaded: LoadedMethod) -> dict[str, Any]:
         plugin_path=str(loaded.source.path),
         reader_path=str(loaded.reader.path) if loaded.reader else "",
     )
-    return description.model_dump(mode="json")

@@ -22,11 +22,16 @@ from mergebench_core.isolation.level import Isolation
 from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.isolation.watch import WorkClock
 from mergebench_core.plugins import PluginSource
-from mergebench_core.worker.channel import MAX_MESSAGE_BYTES, ConnectionLost, Message
+from mergebench_core.worker.channel import MAX_MESSAGE_BYTES, ConnectionLost, Message, plain
 from mergebench_core.worker.description import MethodDescription
 from mergebench_core.worker.launcher import Visible, WorkerProcess, start_worker
 
 MAX_DESCRIPTIONS = 10_000
+MAX_ERROR_CHARACTERS = 3000
+MAX_LOG_LINES = 10_000
+"""In one request."""
+KINDS = ("ok", "error", "chunk", "ask")
+"""A message is of one kind."""
 
 
 class Services(Protocol):
@@ -131,7 +136,10 @@ class MethodWorker:
         try:
             if not isinstance(answer, list) or len(answer) > MAX_DESCRIPTIONS:
                 raise PluginError("the worker gave no list of methods")
-            return [MethodDescription.model_validate(description) for description in answer]
+            descriptions = [MethodDescription.model_validate(description) for description in answer]
+            if len({description.name for description in descriptions}) < len(descriptions):
+                raise PluginError("the worker described two methods of one name")
+            return descriptions
         except ValidationError as error:
             raise PluginError(f"the worker described a method wrongly: {error.errors()[0]['msg']}") from None
 
@@ -183,7 +191,7 @@ class MethodWorker:
                 raise BudgetError(f"the worker used {used} and was ended; see {self._log_file}") from None
             if self._worker.process.poll() is not None or isinstance(error, ConnectionLost):
                 raise MethodError(f"the worker {self._worker.ending()}; see {self._log_file}") from None
-            raise MethodError(f"the worker broke the protocol: {error}") from None
+            raise MethodError(f"the worker broke the protocol: {plain(error)}") from None
         finally:
             self._clock.stop()
             self._worker.output.collect()
@@ -195,8 +203,11 @@ class MethodWorker:
     def _converse(self, request: str, assembly: Assembly | None) -> Any:
         """Answer the worker until it has answered the request."""
         candidate: Assembly | None = None
+        self._num_logged = 0
         while True:
             message = self._worker.channel.receive()
+            if sum(kind in message for kind in KINDS) > 1:
+                raise ProtocolError("a message is of two kinds")
             if "ok" in message:
                 return message["ok"]
             if "error" in message:
@@ -247,8 +258,11 @@ class MethodWorker:
                 raise ProtocolError("a request for samples is malformed")
             return _fitting(self.services.samples(domain, start, count))
         if kind == "log":
-            return self.services.log(str(message.get("message"))[:2000])
-        raise ProtocolError(f"the worker asked for '{kind}', which is not to be had")
+            self._num_logged += 1
+            if self._num_logged > MAX_LOG_LINES:
+                raise BudgetError(f"the method logged more than {MAX_LOG_LINES} lines in one request")
+            return self.services.log(plain(message.get("message")))
+        raise ProtocolError(f"the worker asked for '{plain(kind, 100)}', which is not to be had")
 
     def _reply(self, answer: Callable[[], Any], *, hides_result: bool = False) -> Any:
         """Send the answer or the refusal; a used-up budget ends the run, whatever the method makes of it."""
@@ -267,8 +281,8 @@ class MethodWorker:
         if not isinstance(error, dict):
             raise ProtocolError("an error is malformed")
         with self._log_file.open("a", encoding="utf-8") as log:
-            log.write(str(error.get("traceback", "")))
-        message = str(error.get("message", "failed without saying why"))
+            log.write("\n".join(plain(line) for line in str(error.get("traceback", "")).split("\n")))
+        message = plain(error.get("message", "failed without saying why"), MAX_ERROR_CHARACTERS)
         is_input = error.get("is_input") is True and request in ("load", "open")
         return PluginError(message) if is_input else MethodError(message)
 
