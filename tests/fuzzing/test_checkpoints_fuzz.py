@@ -255,8 +255,10 @@ DTYPES = st.sampled_from([*format_oracle.BITS, "F8_E4M3", "C64", "f32", "F4", ""
 
 @st.composite
 def described(draw, steps):
-    """Draw tensors, one after the other or as far apart as `steps` says: pairs of a name and its fields, all as JSON
-    text, and the number of bytes from the first to the last."""
+    """Draw tensors that follow one another, but for the `steps` between them, and the number of their bytes.
+
+    A tensor is a pair of its name and its fields, which are JSON text.
+    """
     entries, position, num_bytes = [], 0, 0
     for name in draw(st.lists(NAMES, max_size=4, unique=True)):
         dtype = draw(st.sampled_from(list(format_oracle.BITS)))
