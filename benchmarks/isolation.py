@@ -7,7 +7,6 @@ Levels are interleaved; the reference models are scored once, before, outside th
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import statistics
@@ -16,10 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from mergebench_core import api
 from mergebench_core.evaluation import programs
-from mergebench_core.isolation.sandbox import start
+from mergebench_core.isolation.sandbox import Sandbox, start
 from mergebench_core.worker import launcher
 
 BASE, METHOD = "mini-llama", "task_arithmetic"
@@ -30,7 +30,10 @@ NUM_PROGRAMS = 400
 
 def limit_to(level: int) -> None:
     """Let this process start nothing above a level."""
-    limited = functools.partial(start, ceiling=level)
+
+    def limited(*arguments: Any, **settings: Any) -> Sandbox:
+        return start(*arguments, **settings | {"ceiling": level})
+
     launcher.sandboxes.start = limited  # type: ignore[assignment]
     programs.start = limited  # type: ignore[assignment]
 

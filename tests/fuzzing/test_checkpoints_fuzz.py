@@ -161,6 +161,8 @@ REFUSED = {
     "three offsets": field(offsets="[0,4,4]"),
     "offsets an object": field(offsets='{"0":0,"4":4}'),
     "offsets a text": field(offsets='"04"'),
+    "more bytes than the shape takes": field(offsets="[0,8]"),
+    "fewer bytes than the shape takes": field(shape="[2]"),
     "end before begin": field(shape="[0]", offsets="[4,0]"),
     "shape an object": field(shape='{"1":1}'),
     "NUL in a name": field().replace('"a"', '"a\\u0000"'),
@@ -449,12 +451,21 @@ def test_path_that_is_too_long():
 
 SHARDS = ("one.safetensors", "two.safetensors")
 GOOD = st.sampled_from(SHARDS).map(json.dumps)
-WRONG = ODD | st.sampled_from(
-    [
-        ".", "..", "../one.safetensors", "/etc/passwd", "sub/one.safetensors", "one.safetensors\0", "\ud800", "",
-        "\n", "absent.safetensors", "pipe", ".hidden", "n" * 300, "n" * 1500, "\x1b[2J", INDEX, "one.safetensors ",
-    ]
-).map(json.dumps)  # fmt: skip
+NO_NAMES = (
+    ".", "..", "../one.safetensors", "/etc/passwd", "sub/one.safetensors", "one.safetensors\0", "\ud800", "", "\n",
+    ".hidden", "n" * 300, "n" * 1500, "\x1b[2J",
+)  # fmt: skip
+NO_SHARDS = ("absent.safetensors", "pipe", INDEX, "one.safetensors ")
+WRONG = ODD | st.sampled_from(NO_NAMES + NO_SHARDS).map(json.dumps)
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_index_that_names_what_is_no_name_of_a_file(tmp_path, name):
+    write_raw(tmp_path / SHARDS[0], field().encode(), b"1234")
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": SHARDS[0], "b": name}}))
+    with pytest.raises(CheckpointError, match="names a file outside the folder") as error:
+        Checkpoint(tmp_path)
+    check_message(str(error.value), tmp_path)
 
 
 @st.composite
