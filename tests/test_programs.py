@@ -148,6 +148,28 @@ def test_forgeries_complete_nothing(code: str) -> None:
     assert run_one(code).status != "completed"
 
 
+CHEATS = {
+    "a file through io": "import io\ndef f():\n    return io.open('/etc/passwd').read()",
+    "a file through posix": "import posix\ndef f():\n    return posix.open('/etc/passwd', 0)",
+    "a command": "import posix\ndef f():\n    return 1 if posix.system('true') == 0 else 1 / 0",
+    "a child": "import os\ndef f():\n    pid = os.fork()\n    return 1",
+    "a connection": "import socket\ndef f():\n    return str(socket.socket(socket.AF_INET, socket.SOCK_STREAM))",
+    "a datagram": "import socket\ndef f():\n    return str(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))",
+    "a signal to its judge": "import os, posix\ndef f():\n    return posix.kill(os.getppid(), 0)",
+    "its judge's memory": "import os\ndef f():\n    return open(f'/proc/{os.getppid()}/mem', 'rb').read(1)",
+    "its judge's streams": "import os\ndef f():\n    return os.listdir(f'/proc/{os.getppid()}/fd')",
+    "this package": f"def f():\n    return open({module.__file__!r}).read()[:10]",
+    "new limits": "import resource\ndef f():\n    return resource.setrlimit(resource.RLIMIT_NPROC, (64, 64))",
+    "a namespace": "import ctypes\ndef f():\n    return 1 // (ctypes.CDLL(None).unshare(0x10000000) == 0)",
+}
+
+
+@pytest.mark.skipif(module.programs_isolation().level < 1, reason="this machine gives no sandbox")
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_what_a_program_reaches_for(cheat: str) -> None:
+    assert run_one(CHEATS[cheat]).status == "failed"
+
+
 def test_what_a_program_patches_stays_in_its_process() -> None:
     vandal = Program(
         code="import builtins, json, sys\nbuiltins.len = builtins.hex = None\njson.dumps = lambda v: '[]'\n"

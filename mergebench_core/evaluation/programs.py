@@ -124,7 +124,8 @@ def run_programs(
 
 def encode_job(programs: Sequence[Program], limits: ProgramLimits) -> bytes:
     """Return the child's job: its limits, then the programs, each document after its length."""
-    readable = [*SYSTEM, *SYSTEM_FILES, *map(str, READABLE)]
+    files = [path for path in SYSTEM_FILES if path != "/proc/self"]  # it would be the child's, not the program's
+    readable = [*SYSTEM, *files, *map(str, READABLE)]
     documents: list[dict[str, Any]] = [asdict(limits) | {"readable": readable}]
     documents += [
         {

@@ -25,6 +25,9 @@ SYSTEM_FILES = (
     "/sys/devices/system/cpu", "/sys/devices/system/node", "/dev/urandom", "/dev/random", "/dev/zero",
 )  # fmt: skip
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/nvidia-caps")
+DRIVER_FILES = ("/sys", "/proc/driver/nvidia", "/proc/devices", "/proc/modules")
+"""What CUDA reads before it finds a device."""
+MIN_PROCESSES, PROCESSES_PER_CORE = 512, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Limits:
     """What a sandboxed process and all it starts may use together. None: no limit."""
 
     memory_bytes: int | None = None
-    processes: int = 512
+    processes: int = MIN_PROCESSES
     """Threads count."""
     disk_bytes: int | None = None
     """In its folder."""
@@ -57,7 +60,11 @@ class MethodLimits:
         """Return the limits of a worker that writes into `folder`; it may fill half of what is free there."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         free = shutil.disk_usage(folder).free
-        return Limits(memory_bytes=self.memory_bytes or memory * 3 // 4, disk_bytes=free // 2)
+        return Limits(
+            memory_bytes=self.memory_bytes or memory * 3 // 4,
+            processes=max(MIN_PROCESSES, PROCESSES_PER_CORE * (os.cpu_count() or 1)),
+            disk_bytes=free // 2,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

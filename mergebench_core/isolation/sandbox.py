@@ -25,6 +25,7 @@ from mergebench_core.isolation.cgroups import Cgroup
 from mergebench_core.isolation.confinement import BOOTSTRAP, Confinement
 from mergebench_core.isolation.level import Isolation, check_level, demanded_level, level_of
 from mergebench_core.isolation.policy import (
+    DRIVER_FILES,
     PACKAGE,
     PYTHON,
     SYSTEM,
@@ -329,7 +330,7 @@ class _Launch:
             allows_unix=given.has_bubblewrap,
             allows_memfd=self.cgroup is not None or not given.has_seccomp,
             has_warden=not given.has_bubblewrap,
-            readable=(*SYSTEM, *SYSTEM_FILES, *readable, *(["/sys"] if shown else [])),
+            readable=(*SYSTEM, *SYSTEM_FILES, *readable, *(DRIVER_FILES if shown else ())),
             writable=(str(policy.writable), "/dev/null", *shared, *shown),
             listable=listable,
             limits=self._rlimits(),
