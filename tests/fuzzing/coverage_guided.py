@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import atheris
 
@@ -63,7 +64,7 @@ def _memory_file() -> int:
 
 def _file_of(data: bytes) -> bytes:
     text = data[1:]
-    numbers = [int(found) for found in re.findall(rb"[0-9]{1,3}", text)]
+    numbers = [int(found) for found in re.findall(rb"(?<![A-Za-z0-9_])[0-9]{1,3}", text)]
     num_bytes = max([number for number in numbers if number <= 64], default=0) + (data[:1] == b"\1")
     return len(text).to_bytes(8, "little") + text + bytes(num_bytes)
 
@@ -128,6 +129,7 @@ def conversation(seeds: Path) -> Harness:
     pieces = pieces_of(theatre.expected)
     candidate = [{"ask": "candidate", "domains": ["math"]}, *pieces, {"ask": "validate"}]
     said = [[*pieces, {"ok": None}], [*candidate, *pieces, {"ok": None}], [{"ok": [DESCRIPTION]}]]
+    said += [[candidate[0], *pieces[:-1], {"ask": "validate"}], [*pieces[:-1], {"ok": None}]]
     said += [[document] for document in WRONG_FIELDS]
     for number, documents in enumerate(said):
         data = b"\n".join(json.dumps(document).encode() for document in documents)
@@ -164,6 +166,24 @@ def description(seeds: Path) -> Harness:
     return run
 
 
+def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
+    """Change some bytes, or take away, double or exchange parts between commas or newlines."""
+    random = Random(seed)
+    if random.random() < 0.5:
+        return atheris.Mutate(data, max_bytes)
+    sign = random.choice([b",", b"\n"])
+    parts = data.split(sign)
+    first, second = (random.randrange(len(parts)) for _ in range(2))
+    kind = random.choice(["gone", "double", "exchange"])
+    if kind == "gone":
+        del parts[first]
+    elif kind == "double":
+        parts.insert(second, parts[first])
+    else:
+        parts[first], parts[second] = parts[second], parts[first]
+    return sign.join(parts)[:max_bytes]
+
+
 HARNESSES = {make.__name__: make for make in (header, index, channel, conversation, description)}
 
 
@@ -187,7 +207,7 @@ def main(name: str, seconds: str, seed: str, folder: str, *inputs: str) -> None:
         "-print_final_stats=1",
     ]
     words = [f"-seed={seed}", f"-max_len={MAX_BYTES}", f"-artifact_prefix={found}/", f"-dict={work}/words"]
-    atheris.Setup([sys.argv[0], *limits, *words, *(inputs or [str(work / "seeds")])], run)
+    atheris.Setup([sys.argv[0], *limits, *words, *(inputs or [str(work / "seeds")])], run, custom_mutator=mutate)
     atheris.Fuzz()
 
 
