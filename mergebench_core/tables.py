@@ -203,7 +203,7 @@ def run_row(record: RunRecord) -> dict[str, object]:
         **record.model_dump(include={"weights_sha256", "created_at"}),
         **record.runtime.model_dump(),
         **meters.model_dump(exclude={"calibration_samples"}),
-        **environment.model_dump(exclude={"packages"}),
+        **environment.model_dump(exclude={"packages", "isolation"}),
         "track": record.track.name,
         "track_digest": record.track.digest,
         "method": method.name if method else None,
