@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
 from mergebench_core.errors import InputError, PluginError, unknown_name
+
+MAX_NUMBER = sys.float_info.max
 
 Hyperparameter = bool | int | float | str
 Config = Mapping[str, Hyperparameter]
@@ -66,7 +69,9 @@ class Parameter:
         if isinstance(self.default, str) or isinstance(value, str):
             fits = isinstance(self.default, str) and isinstance(value, str)
             return fits and (not self.choices or value in self.choices)
-        if not isinstance(value, int if isinstance(self.default, int) else int | float) or not isfinite(value):
+        if not isinstance(value, int if isinstance(self.default, int) else int | float):
+            return False
+        if not (-MAX_NUMBER <= value <= MAX_NUMBER):  # NaN is not either
             return False
         is_above = self.low is None or (value > self.low if self.is_low_open else value >= self.low)
         return is_above and (self.high is None or (value < self.high if self.is_high_open else value <= self.high))

@@ -68,7 +68,8 @@ class MergeServices:
         if domain not in self.samples_by_domain:
             raise unknown_name("domain", domain, self.samples_by_domain, "calibration samples come by domain.")
         rows = self.samples_by_domain[domain].rows[max(start, 0) : max(start, 0) + max(count, 0)]
-        self.num_read[domain] = max(self.num_read.get(domain, 0), start + len(rows))
+        if rows:
+            self.num_read[domain] = max(self.num_read.get(domain, 0), start + len(rows))
         return rows
 
     def candidate(self, domains: list[str] | None) -> Assembly:

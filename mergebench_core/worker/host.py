@@ -141,7 +141,8 @@ class MethodWorker:
                 raise PluginError("the worker described two methods of one name")
             return descriptions
         except ValidationError as error:
-            raise PluginError(f"the worker described a method wrongly: {error.errors()[0]['msg']}") from None
+            problem = plain(error.errors()[0]["msg"])
+            raise PluginError(f"the worker described a method wrongly: {problem}") from None
 
     def open(self, job: Job) -> None:
         """Let the worker open the models for one method."""
