@@ -6,12 +6,10 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mergebench_core.isolation.level import Isolation
 from mergebench_core.records import EnvironmentPart, IsolationPart
 
 PACKAGES = (
@@ -27,7 +25,7 @@ PACKAGES = (
 )
 
 
-def environment(num_threads: int, isolation: Isolation | None) -> EnvironmentPart:
+def environment(num_threads: int, isolation: IsolationPart | None) -> EnvironmentPart:
     """Describe this machine and installation."""
     commit, is_dirty = _commit()
     return EnvironmentPart(
@@ -39,7 +37,7 @@ def environment(num_threads: int, isolation: Isolation | None) -> EnvironmentPar
         commit=commit,
         is_dirty=is_dirty,
         isolation_level=isolation.level if isolation else 0,
-        isolation=IsolationPart.model_validate(asdict(isolation)) if isolation else None,
+        isolation=isolation,
     )
 
 

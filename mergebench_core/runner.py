@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -16,10 +16,11 @@ from mergebench_core.checkpoints.writer import CheckpointWriter
 from mergebench_core.environment import environment
 from mergebench_core.errors import BudgetError, RunError
 from mergebench_core.hyperparameters import Hyperparameter, resolve_config
-from mergebench_core.isolation.level import ADVICE, MEANINGS, SAFE_LEVEL, Isolation
+from mergebench_core.isolation.level import ADVICE, MEANINGS, SAFE_LEVEL
 from mergebench_core.jobs import JobFolder, configuration_key, job_id
 from mergebench_core.records import (
     ConfigurationPart,
+    IsolationPart,
     MeterPart,
     MethodPart,
     RunRecord,
@@ -108,7 +109,7 @@ class MethodRun:
     merge_note: dict[str, Any] = field(default_factory=dict)
     tasks: dict[str, Any] = field(default_factory=dict)
     evaluation_runtime_s: float = 0.0
-    isolation: Isolation | None = None
+    isolation: IsolationPart | None = None
     """The weakest that any part of the run had."""
 
     def __post_init__(self) -> None:
@@ -151,12 +152,12 @@ class MethodRun:
         merged = Checkpoint(self.folder.weights)
         self.tasks, self.evaluation_runtime_s = self.bench.evaluate(self.folder, merged, digest)
 
-    def _weakest_isolation(self, now: Isolation) -> Isolation:
+    def _weakest_isolation(self, now: IsolationPart) -> IsolationPart:
         """Return the weaker of the isolation now and before the run was interrupted."""
         note = self.folder.note(".", "isolation")
         if note is not None and note["level"] < now.level:
-            return Isolation(**note)
-        self.folder.write_note(".", "isolation", asdict(now))
+            return IsolationPart.model_validate(note)
+        self.folder.write_note(".", "isolation", now.model_dump(mode="json"))
         if now.level < SAFE_LEVEL:
             self.bench.progress(f"warning: isolation level {now.level} ({MEANINGS[now.level]}): {ADVICE}")
         return now

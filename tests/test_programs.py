@@ -164,9 +164,10 @@ CHEATS = {
 }
 
 
-@pytest.mark.skipif(module.programs_isolation().level < 1, reason="this machine gives no sandbox")
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_what_a_program_reaches_for(cheat: str) -> None:
+    if module.programs_isolation().level < 1:
+        pytest.skip("this machine gives no sandbox")
     assert run_one(CHEATS[cheat]).status == "failed"
 
 

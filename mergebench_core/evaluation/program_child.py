@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mergebench_core.isolation import landlock
+from mergebench_core.isolation import landlock, orphans
 from mergebench_core.isolation.confinement import lower_limit
 
 MAX_DEPTH = 50
@@ -118,7 +118,7 @@ def main() -> None:
     sys.argv[:] = [""]
     limits = read_document(0)
     ruleset = apart(limits["readable"])
-    adopt_orphans()
+    orphans.adopt()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with os.fdopen(os.dup(1), "wb") as reply:
         reply.write(b"ready\n")
@@ -138,19 +138,10 @@ def read_document(descriptor: int) -> Any:
 
 def read_exactly(descriptor: int, count: int) -> bytes:
     """Read so many bytes, or fewer at the end."""
-    data = b""
+    data = bytearray()
     while len(data) < count and (part := os.read(descriptor, count - len(data))):
         data += part
-    return data
-
-
-def adopt_orphans() -> None:
-    """Become the parent of whatever a program leaves behind, so that it can be found and killed (Linux)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+    return bytes(data)
 
 
 def supervise(program: dict[str, Any], limits: dict[str, Any], ruleset: int | None) -> tuple[str, bytes]:
@@ -174,14 +165,14 @@ def supervise(program: dict[str, Any], limits: dict[str, Any], ruleset: int | No
 def collect(read_fd: int, limits: dict[str, Any]) -> tuple[str, bytes]:
     """Read the answer until the program's side is closed, the time is over, or it is too long."""
     deadline = time.monotonic() + limits["time_s"]
-    answer = b""
+    answer = bytearray()
     while True:
         ready, _, _ = select.select([read_fd], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             return "timeout", b""
         chunk = os.read(read_fd, READ_BYTES)
         if not chunk:
-            return ("answered" if answer else "crashed"), answer
+            return ("answered" if answer else "crashed"), bytes(answer)
         answer += chunk
         if len(answer) > limits["output_bytes"]:
             return "oversize", b""
@@ -194,28 +185,9 @@ def end_process(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     deadline = time.monotonic() + STRAGGLER_S
-    while time.monotonic() < deadline and reap_orphans():
-        for orphan in orphans():
+    while time.monotonic() < deadline and orphans.reap():
+        for orphan in orphans.children():
             os.kill(orphan, signal.SIGKILL)
-
-
-def reap_orphans() -> bool:
-    """Reap what has ended; return whether anything adopted still lives."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
-
-
-def orphans() -> list[int]:
-    """Return the adopted processes; empty where the system does not tell."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123  # pathlib is slow to import
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
 
 
 def confine(write_fd: int, limits: dict[str, Any], ruleset: int | None) -> None:
@@ -254,5 +226,6 @@ def run_program(program: dict[str, Any], write_fd: int) -> None:
         answer = json.dumps(values).encode()
     except BaseException:
         answer = b"null"
-    while answer:
-        answer = answer[os.write(write_fd, answer) :]
+    left = memoryview(answer)
+    while left:
+        left = left[os.write(write_fd, left) :]

@@ -25,7 +25,6 @@ from mergebench_core.errors import MergebenchError
 from mergebench_core.evaluation import program_child
 from mergebench_core.evaluation.program_child import decode, encode
 from mergebench_core.isolation.confinement import BOOTSTRAP
-from mergebench_core.isolation.level import Isolation
 from mergebench_core.isolation.policy import (
     PACKAGE,
     PYTHON,
@@ -37,6 +36,7 @@ from mergebench_core.isolation.policy import (
     outermost,
 )
 from mergebench_core.isolation.sandbox import Sandbox, start
+from mergebench_core.records import IsolationPart
 
 MIB = 2**20
 GRACE_S = 10.0
@@ -213,7 +213,7 @@ def start_child(folder: Path, limits: ProgramLimits, **streams: Any) -> Sandbox:
 
 
 @functools.cache
-def programs_isolation() -> Isolation:
+def programs_isolation() -> IsolationPart:
     """Return how programs are isolated on this machine.
 
     Raises:

@@ -65,7 +65,7 @@ def _remedy() -> str:
 
 
 def _namespace_options() -> list[str]:
-    options = [word for name in NAMESPACES for word in (f"--unshare-{name}",)]
+    options = [f"--unshare-{name}" for name in NAMESPACES]
     if os.geteuid() == 0:  # makes its namespaces as root; the process gives root up by itself, before foreign code
         return [*options, *(word for name in CAPABILITIES for word in ("--cap-add", name))]
     return [*options, "--unshare-user", "--disable-userns", "--uid", str(NOBODY), "--gid", str(NOBODY)]

@@ -1,4 +1,4 @@
-"""Control groups: hard limits on the memory and the processes of a whole sandbox, and freezing it.
+"""Control groups: hard limits on the memory and the processes of a whole sandbox.
 
 Version 2 and version 1, where this user may make groups: as root, or below a group that was delegated.
 """
@@ -19,7 +19,6 @@ ROOT = Path("/sys/fs/cgroup")
 NAME = "mergebench"
 WAIT_S = 2.0
 POLL_S = 0.005
-NO_LIMIT = "max"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +45,6 @@ class Cgroup:
                 self._write("memory.oom.group", "1")
         self._write("pids.max", str(limits.processes))
 
-    def freeze(self) -> bool:
-        """Stop everything inside; return whether that was possible."""
-        return self._set_frozen("1" if self.version == 2 else "FROZEN")
-
-    def thaw(self) -> None:
-        """Let everything go on."""
-        self._set_frozen("0" if self.version == 2 else "THAWED")
-
     def processes(self) -> list[int]:
         """Return the processes inside."""
         with contextlib.suppress(OSError):
@@ -76,22 +67,6 @@ class Cgroup:
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-    def _set_frozen(self, state: str) -> bool:
-        name = "cgroup.freeze" if self.version == 2 else "freezer.state"
-        try:
-            self._write(name, state)
-        except OSError:
-            return False
-        deadline = time.monotonic() + WAIT_S
-        while not self._has_state(state) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        return self._has_state(state)
-
-    def _has_state(self, state: str) -> bool:
-        if self.version == 2:
-            return f"frozen {state}" in self._read("cgroup.events")
-        return self._read("freezer.state").strip() == state
 
     def _file(self, name: str) -> Path:
         found = [folder / name for folder in self.folders if (folder / name).exists()]
@@ -148,7 +123,7 @@ def _own_group(root: Path) -> Path:
 def _create_v1(root: Path, name: str) -> Cgroup | None:
     folders: list[Path] = []
     try:
-        for controller in ("memory", "pids", "freezer"):
+        for controller in ("memory", "pids"):
             if not (root / controller / "cgroup.procs").is_file():
                 raise FileNotFoundError(controller)
             folder = root / controller / name

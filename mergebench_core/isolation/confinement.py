@@ -14,16 +14,16 @@ import resource
 import signal
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from mergebench_core.isolation import landlock, probe, seccomp
+from mergebench_core.isolation import landlock, orphans, probe, seccomp
 
 BOOTSTRAP = (
     "import sys, types; package = types.ModuleType('mergebench_core'); package.__path__ = [sys.argv[1]]; "
     "sys.modules['mergebench_core'] = package; from mergebench_core.{module} import main; main()"
 )
 """Runs a module's `main` without the package around it, which needs libraries. First argument: its folder."""
-PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT = 1, 8, 36, 47
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_CAP_AMBIENT = 1, 8, 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 2
 START_FAILED = 119
@@ -68,11 +68,14 @@ def main() -> None:
     """Read the orders from the descriptor, obey them, and become the command."""
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         orders = Confinement.from_json(file.read())
-    if orders.has_warden:
-        _fork_under_warden(orders.report_fd)
+    warden = _fork_under_warden(orders.report_fd) if orders.has_warden else None
     answer: dict[str, Any]
     try:
         confine(orders)
+        if warden is not None:
+            _die_with_parent(signal.SIGKILL)
+            if os.getppid() != warden:
+                os._exit(START_FAILED)
         answer = {"probe": probe.attempt_all(orders.targets)}
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
@@ -132,34 +135,42 @@ def _checked(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), what)
 
 
-def _fork_under_warden(report_fd: int) -> None:
-    """Fork: the child returns and becomes the command, the parent stays as its warden and never returns."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whatever the command leaves behind becomes a child of this
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def _fork_under_warden(report_fd: int) -> int:
+    """Fork: the child, which becomes the command, gets the warden's number; the parent is it and never returns."""
+    orphans.adopt()
+    _die_with_parent(signal.SIGTERM)
     warden = os.getpid()
     child = os.fork()
     if child == 0:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != warden:
-            os._exit(START_FAILED)
-        return
+        return warden
     os.closerange(3, report_fd + 4096)
-    code = 128 + signal.SIGTERM
+    status: int = signal.SIGTERM
     with contextlib.suppress(_Ending):
         signal.signal(signal.SIGTERM, _end)
-        code = _wait_for(child)
+        status = _wait_for(child)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    while (left := _children()) or _reap():
+    while (left := orphans.children()) or orphans.reap():
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        _reap()
-    if os.WIFSIGNALED(code):
+        orphans.reap()
+    _end_like(status)
+
+
+def _die_with_parent(number: int) -> None:
+    """Get a signal when the parent ends. The kernel forgets it when a process becomes another user."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def _end_like(status: int) -> NoReturn:
+    """End as a child with this wait status did: whoever waits for the warden sees the command's end."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
         lower_limit(resource.RLIMIT_CORE, 0)
-        signal.signal(os.WTERMSIG(code), signal.SIG_DFL) if os.WTERMSIG(code) != signal.SIGKILL else None
-        os.kill(os.getpid(), os.WTERMSIG(code))
-    os._exit(os.waitstatus_to_exitcode(code) if os.WIFEXITED(code) else 1)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1)
 
 
 class _Ending(Exception):
@@ -175,21 +186,3 @@ def _wait_for(child: int) -> int:
         pid, status = os.wait()
         if pid == child:
             return status
-
-
-def _reap() -> bool:
-    """Reap what has ended; return whether a child still lives."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
-
-
-def _children() -> list[int]:
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123  # pathlib is slow to import
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []

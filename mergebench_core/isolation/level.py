@@ -1,13 +1,16 @@
-"""Levels of isolation: what each demands, what a sandbox really had, and what is recorded of it."""
+"""Levels of isolation: what each demands, and which one a sandbox really had."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mergebench_core.errors import InputError, IsolationError
 from mergebench_core.isolation.probe import ALLOWED
+
+if TYPE_CHECKING:
+    from mergebench_core.records import IsolationPart
 
 VARIABLE = "MERGEBENCH_MIN_ISOLATION"
 MEANINGS = {
@@ -23,25 +26,6 @@ DENIED_AT_1 = (
     "user_namespace",
 )  # fmt: skip
 """What must have failed in the probe; level 2 adds the sight of other processes and uncounted memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Isolation:
-    """How a process was isolated."""
-
-    level: int
-    backend: str
-    mechanisms: tuple[str, ...]
-    missing: tuple[str, ...]
-    """What a stronger level would have needed, and why it was not there."""
-    has_own_user: bool
-    has_devices: bool
-    """Whether a GPU was passed through: its driver is a wider door than anything else here."""
-    is_memory_hard: bool
-    kernel: str
-    limits: Mapping[str, int]
-    probe: Mapping[str, str]
-    """What was tried inside before foreign code started, and what came of it."""
 
 
 def level_of(probe: Mapping[str, str], mechanisms: tuple[str, ...], *, is_memory_hard: bool) -> int:
@@ -66,7 +50,7 @@ def demanded_level() -> int:
     return int(text)
 
 
-def check_level(isolation: Isolation) -> None:
+def check_level(isolation: IsolationPart) -> None:
     """Check that a sandbox is as strong as the user demands.
 
     Raises:

@@ -14,6 +14,8 @@ STOP_ROUNDS = 50
 PAUSE_S = 0.002
 STOPPED = "TtZX"
 """States of processes that do nothing: stopped, traced, ended."""
+WAITING = "D"
+"""Waits for a device; stops as soon as it goes on, once it was told to."""
 
 
 def descendants(pid: int) -> list[int]:
@@ -29,11 +31,18 @@ def descendants(pid: int) -> list[int]:
 
 def stop_all(pid: int) -> bool:
     """Stop everything below `pid`, also what is being forked meanwhile; return whether all stands still."""
+    told: set[int] = set()
     for _ in range(STOP_ROUNDS):
-        running = [found for found in descendants(pid) if _state(found) not in STOPPED]
+        states = {found: _state(found) for found in descendants(pid)}
+        running = [
+            found
+            for found, state in states.items()
+            if state not in STOPPED and not (state == WAITING and found in told)
+        ]
         if not running:
             return True
         send_all(running, signal.SIGSTOP)
+        told.update(running)
         time.sleep(PAUSE_S)
     return False
 

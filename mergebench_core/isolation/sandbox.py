@@ -23,7 +23,7 @@ from mergebench_core.errors import IsolationError
 from mergebench_core.isolation import bubblewrap, cgroups, identity, landlock, processes, seccomp
 from mergebench_core.isolation.cgroups import Cgroup
 from mergebench_core.isolation.confinement import BOOTSTRAP, Confinement
-from mergebench_core.isolation.level import Isolation, check_level, demanded_level, level_of
+from mergebench_core.isolation.level import check_level, demanded_level, level_of
 from mergebench_core.isolation.policy import (
     DRIVER_FILES,
     PACKAGE,
@@ -38,6 +38,7 @@ from mergebench_core.isolation.policy import (
 )
 from mergebench_core.isolation.targets import Targets
 from mergebench_core.isolation.watch import Check, FolderCheck, Watch
+from mergebench_core.records import IsolationPart
 
 REPORT_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 5.0
@@ -103,7 +104,7 @@ class Sandbox:
     """A running process, its limits, and the record of its isolation."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], policy: Policy, cgroup: Cgroup | None, isolation: Isolation
+        self, process: subprocess.Popen[bytes], policy: Policy, cgroup: Cgroup | None, isolation: IsolationPart
     ) -> None:
         self.process = process
         self.isolation = isolation
@@ -122,14 +123,15 @@ class Sandbox:
         self._watch = Watch([*own, *checks], self._end_overrun)
 
     def freeze(self) -> None:
-        """Stop everything inside until `thaw`: nothing there runs while the host works on what came out."""
-        if not (self._cgroup and self._cgroup.version == 2 and self._cgroup.freeze()):
-            processes.stop_all(self.process.pid)
+        """Stop everything inside until `thaw`: nothing there runs while the host works on what came out.
+
+        What cannot be stopped is ended.
+        """
+        if not processes.stop_all(self.process.pid):
+            self._end_overrun("more processes than could be stopped")
 
     def thaw(self) -> None:
         """Let everything inside go on."""
-        if self._cgroup and self._cgroup.version == 2:
-            self._cgroup.thaw()
         processes.send_all(processes.descendants(self.process.pid), signal.SIGCONT)
 
     def peak_memory_bytes(self) -> int | None:
@@ -264,12 +266,14 @@ class _Launch:
             orders.write(self._confinement(command, targets.orders(), write_fd).to_json())
             orders.flush()
             orders.seek(0)
-            process = subprocess.Popen(
-                [*self._wrapping(environment), *_confining(orders.fileno())],
-                cwd=self.policy.writable, env=dict(environment), pass_fds=(*pass_fds, orders.fileno(), write_fd),
-                start_new_session=True, **streams,
-            )  # fmt: skip
-            os.close(write_fd)
+            try:
+                process = subprocess.Popen(
+                    [*self._wrapping(environment), *_confining(orders.fileno())], cwd=self.policy.writable,
+                    env=dict(environment), pass_fds=(*pass_fds, orders.fileno(), write_fd),
+                    start_new_session=True, **streams,
+                )  # fmt: skip
+            finally:
+                os.close(write_fd)
             answer = _read_report(report)
             if "probe" in answer:
                 return process, targets.corrected(answer["probe"])
@@ -280,13 +284,13 @@ class _Launch:
             "says what this machine gives"
         )
 
-    def isolation(self, probe: Mapping[str, str]) -> Isolation:
+    def isolation(self, probe: Mapping[str, str]) -> IsolationPart:
         """Return what is recorded."""
         is_hard = self.cgroup is not None and self.policy.limits.memory_bytes is not None
         mechanisms = self._mechanisms()
         limits = self.policy.limits
         counted = {"memory_bytes": limits.memory_bytes, "disk_bytes": limits.disk_bytes}
-        return Isolation(
+        return IsolationPart(
             level=level_of(probe, mechanisms, is_memory_hard=is_hard),
             backend=f"bubblewrap {bubblewrap.version()}" if self.means.has_bubblewrap else "process",
             mechanisms=mechanisms,

@@ -56,7 +56,9 @@ class WorkClock:
 
     def stop(self) -> None:
         """Count no longer."""
-        self._before_s, self._started = self.elapsed_s(), None
+        elapsed_s = self.elapsed_s()
+        self._started = None  # first, or the watching thread could count this stretch twice
+        self._before_s = elapsed_s
 
     def elapsed_s(self) -> float:
         """Return what was counted so far."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,11 @@ class KnownDigests:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def note(self, model: Path, state: list[Any], weights_sha256: str) -> None:
-        """Keep the digest of a model that was in `state` before it was read, unless it has changed meanwhile."""
+    def note(self, model: Path, state: list[Any], started_ns: int, weights_sha256: str) -> None:
+        """Keep the digest of a model that was in `state` when its reading started, unless it has changed since."""
         newest = max((time_ns for _, _, *times in state for time_ns in times), default=0)
         try:
-            if state == weights_state(model) and newest + SETTLED_NS < time.time_ns():
+            if state == weights_state(model) and newest + SETTLED_NS < started_ns:
                 document = {"model": str(model), "files": state, "weights_sha256": weights_sha256}
                 write_atomic(self._file(model), json.dumps(document))
         except OSError:

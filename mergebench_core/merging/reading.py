@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class InputReading:
             reading.checkpoint.close()
             self._digests[reading.folder] = reading.digest.hexdigest()
             if reading.is_finite:
-                self._known.note(reading.folder, reading.state, self._digests[reading.folder])
+                self._known.note(reading.folder, reading.state, reading.started_ns, self._digests[reading.folder])
 
     def _read(self, reading: _ModelReading, name: str) -> None:
         if self._is_stopped.is_set():
@@ -103,6 +104,7 @@ class _ModelReading:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.started_ns = time.time_ns()
         self.state = weights_state(folder)
         self.checkpoint = Checkpoint(folder)
         self.digest = WeightsDigest()

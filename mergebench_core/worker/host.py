@@ -18,10 +18,10 @@ from mergebench_core.checkpoints.assembly import Assembly
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
 from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
 from mergebench_core.hyperparameters import Hyperparameter
-from mergebench_core.isolation.level import Isolation
 from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.isolation.watch import WorkClock
 from mergebench_core.plugins import PluginSource
+from mergebench_core.records import IsolationPart
 from mergebench_core.worker.channel import MAX_MESSAGE_BYTES, ConnectionLost, Message, plain
 from mergebench_core.worker.description import MethodDescription
 from mergebench_core.worker.launcher import Visible, WorkerProcess, start_worker
@@ -112,9 +112,13 @@ class MethodWorker:
         self._limits = given.on(self._folder)
         self._clock = WorkClock(given.time_s)
         visible = Visible(sources=sources, models=models)
-        self._worker: WorkerProcess = start_worker(
-            self._folder, num_threads, log_file, visible, self._limits, is_warm=is_warm, ceiling=ceiling
-        )
+        try:
+            self._worker: WorkerProcess = start_worker(
+                self._folder, num_threads, log_file, visible, self._limits, is_warm=is_warm, ceiling=ceiling
+            )
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         self._worker.sandbox.watch(self._clock)
 
     def __enter__(self) -> MethodWorker:
@@ -169,7 +173,7 @@ class MethodWorker:
         assembly.finish()
 
     @property
-    def isolation(self) -> Isolation:
+    def isolation(self) -> IsolationPart:
         """How the worker is isolated."""
         return self._worker.sandbox.isolation
 

@@ -185,10 +185,12 @@ def start_worker(
     except BaseException:
         ours.close()
         os.close(descriptor)
+        os.close(printed)
+        output.close()
         raise
     finally:
         theirs.close()
-        os.close(printed)
+    os.close(printed)
     window = Window(descriptor)
     os.close(descriptor)
     return WorkerProcess(sandbox=sandbox, channel=Channel(ours), connection=ours, window=window, output=output)

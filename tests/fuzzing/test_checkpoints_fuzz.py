@@ -14,8 +14,9 @@ import pytest
 import safetensors
 from checkpoint_samples import write_raw
 from format_oracle import Refused
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from repeatable import fuzz
 
 from mergebench_core.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
 from mergebench_core.checkpoints.header import MAX_HEADER_BYTES, Header, read_header
@@ -24,17 +25,6 @@ from mergebench_core.errors import CheckpointError
 pytestmark = pytest.mark.timeout(120)
 
 ONE = '"dtype":"F32","shape":[1],"data_offsets":[0,4]'
-
-
-def fuzz(max_examples: int):
-    """Return settings under which the same examples are tried every time."""
-    return settings(
-        max_examples=max_examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 def verdict(path: Path) -> Header | None:

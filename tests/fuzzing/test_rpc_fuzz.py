@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 from checkpoint_samples import DOMAINS, NORM, random_models
 from hostile_worker import REQUESTS, Script, Theatre, check_shown, framed, message, pieces_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from repeatable import fuzz
 
 from mergebench_core.errors import BudgetError, MethodError, PluginError, ProtocolError
 from mergebench_core.hyperparameters import Parameter, grid
@@ -25,17 +26,6 @@ from mergebench_core.worker.description import MAX_CONFIGURATIONS, MethodDescrip
 from mergebench_core.worker.window import NUM_SLOTS
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def fuzz(max_examples: int):
-    """Return settings under which the same examples are tried every time."""
-    return settings(
-        max_examples=max_examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 from attack_samples import MIB, Attacker, Listener, processes_named
 
 import mergebench_core
-from mergebench_core.isolation.processes import descendants, memory_bytes
+from mergebench_core.isolation import processes
+from mergebench_core.isolation.processes import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")]
 TRACKS = Path(mergebench_core.__file__).parent / "tracks"
@@ -226,7 +227,7 @@ def test_memory_of_many_processes(attacker):
         time.sleep(30)
         """
     )
-    assert_out_of_memory(ended.sandbox, is_all=False)
+    assert_out_of_memory(ended.sandbox)
 
 
 def test_memory_that_is_mapped_nowhere(attacker, level):
@@ -351,6 +352,23 @@ def test_daemon_that_survives(attacker):
     assert processes_named(name) == []
 
 
+def test_nothing_outlives_what_watches_over_it(attacker):
+    """The outermost process is killed by force, as a machine out of memory does it."""
+    name = f"mb{uuid.uuid4().hex[:10]}"
+    sandbox = attacker.start(f"libc.prctl(15, b'{name}', 0, 0, 0)\nsay('here')\ntime.sleep(600)")
+    wait_for(lambda: (attacker.work / "said").exists())
+    os.kill(sandbox.process.pid, 9)
+    wait_for(lambda: processes_named(name) == [], timeout_s=5.0)
+
+
+def test_processes_that_cannot_be_stopped_end_the_sandbox(attacker, monkeypatch):
+    sandbox = attacker.start("time.sleep(600)")
+    monkeypatch.setattr(processes, "stop_all", lambda pid: False)
+    sandbox.freeze()
+    assert sandbox.overrun == "more processes than could be stopped"
+    assert sandbox.process.returncode is not None
+
+
 def test_new_namespaces(attacker, level):
     ended = attacker.run("attempt(lambda: 'made' if libc.unshare(0x10000000) == 0 else 1 / 0)")
     assert ("made" in ended.said) == (level == 0)
@@ -388,11 +406,10 @@ def wait_for(condition, timeout_s: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def assert_out_of_memory(sandbox, is_all: bool = True) -> None:
+def assert_out_of_memory(sandbox) -> None:
     """The limit ended it: the kernel's where it is hard, the host's watch elsewhere."""
     if sandbox.isolation.is_memory_hard:
         assert sandbox.is_out_of_memory()
         return
     assert sandbox.overrun == f"more than {256 * MIB} bytes of memory"
     assert sandbox.peak_memory_bytes() < 600 * MIB
-    assert not is_all or not any(memory_bytes(pid) for pid in descendants(sandbox.process.pid))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ from mergebench_core.evaluation.programs import Program, programs_isolation, run
 from mergebench_core.isolation import bubblewrap, cgroups, identity, sandbox
 from mergebench_core.isolation.level import DENIED_AT_1, VARIABLE, level_of
 from mergebench_core.isolation.policy import HIDDEN, PACKAGE, Limits, Policy, model_paths, outermost
+from mergebench_core.isolation.processes import descendants
+from mergebench_core.worker.host import MethodWorker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes need Linux")
 DENIED = dict.fromkeys([*DENIED_AT_1, "see_process", "memfd"], "denied (EPERM)")
@@ -50,7 +52,7 @@ def test_what_is_recorded(attacker, level):
     """The record's part round-trips, and names what there was."""
     found = attacker.start("time.sleep(60)").isolation
     part = environment(1, found).isolation
-    assert json.loads(part.model_dump_json()) == json.loads(json.dumps(dataclasses.asdict(found)))
+    assert type(found).model_validate_json(part.model_dump_json()) == found
     assert ("pidns" in found.mechanisms) == (level >= 2)
     assert found.is_memory_hard == (level == 3)
     assert found.has_own_user == (level > 0 and os.geteuid() == 0)
@@ -74,6 +76,23 @@ def test_less_than_demanded_is_refused(monkeypatch, tmp_path):
     finally:
         sandbox.means.cache_clear()
         programs_isolation.cache_clear()
+
+
+def test_a_worker_that_is_refused_leaves_nothing(monkeypatch, tmp_path):
+    """No descriptor, no folder, no process."""
+    monkeypatch.setenv(VARIABLE, "3")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def refuse() -> None:
+        with pytest.raises(IsolationError, match="level 3 is demanded"):
+            MethodWorker(num_threads=1, log_file=tmp_path / "log", ceiling=0)
+
+    refuse()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    refuse()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["log"]
+    assert descendants(os.getpid()) == []
 
 
 def test_without_bubblewrap_the_level_is_lower_and_says_why(monkeypatch, tmp_path):
