@@ -69,6 +69,7 @@ def hooks() -> str:
         if name.startswith("mergebench_"):
             text += f"\n## {name}\n\n```python\n{name}{_signature(function)}\n```\n\n"
             text += f"{inspect.cleandoc(function.__doc__ or '')}\n"
+    text += _hook_of_judges()
     for owner in (
         methods.MergingMethod,
         methods.MethodInfo,
@@ -79,6 +80,19 @@ def hooks() -> str:
         text += _describe(owner)
     for owner in (methods.TensorChunk, methods.PreparedView, methods.Context, methods.LazyModel):
         text += _describe(owner)
+    return text
+
+
+def _hook_of_judges() -> str:
+    """Render the hooks of judges, which are apart from those of methods."""
+    from mergebench_core.hookspecs import JudgeHooks
+
+    text = f"\n## Judges\n\n{inspect.cleandoc(JudgeHooks.__doc__ or '')}\n[judges.md](judges.md) shows one.\n"
+    for name in vars(JudgeHooks):
+        if name.startswith("mergebench_"):
+            function = getattr(JudgeHooks, name)
+            text += f"\n### {name}\n\n```python\n{name}{_signature(function)}\n```\n\n"
+            text += f"{inspect.cleandoc(function.__doc__ or '')}\n"
     return text
 
 
@@ -276,6 +290,13 @@ def schema() -> str:
     return render_schema()
 
 
+def benchmark() -> str:
+    """Render everything that the track mergebench-v1 fixes."""
+    from benchmark_page import benchmark as render
+
+    return render(_table)
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows]
@@ -291,5 +312,6 @@ PAGES = {
     "commands.md": commands,
     "methods.md": methods,
     "tracks.md": tracks,
+    "benchmark.md": benchmark,
     "schema.md": schema,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergebench_core.records import RunRecord
+from mergebench_core.published import PublishedResult
+from mergebench_core.records import ImportedRecord, RunRecord
 from mergebench_core.tables import TABLES, Table
 
 INTRODUCTION = """\
@@ -13,6 +14,8 @@ INTRODUCTION = """\
 
 A run leaves `runs/<job_id>/record.json` in the home folder: the truth, never changed. Scores are fractions of 1,
 times seconds, sizes bytes. Derived numbers (normalized performance, ranks) are computed when shown, never stored.
+`mergebench import` leaves an ImportedRecord there. Figures that the paper printed ship with the package as
+PublishedResults. How far each is to be trusted (its tier) stands in none of them: whoever reads it works that out.
 """
 
 STORE_INTRODUCTION = """\
@@ -25,9 +28,11 @@ copy that is swapped in whole. Only numbers that stand in a record are in it.
 
 def render_schema() -> str:
     """Return the markdown of the page: every part of a record, then every table."""
-    schema = RunRecord.model_json_schema()
-    parts = [_part("RunRecord", schema, level=2)]
-    parts += [_part(name, part, level=3) for name, part in schema["$defs"].items()]
+    parts: list[str] = []
+    for record in (RunRecord, ImportedRecord, PublishedResult):
+        schema = record.model_json_schema(mode="serialization")
+        parts += [_part(record.__name__, schema, level=2)]
+        parts += [_part(name, part, level=3) for name, part in schema["$defs"].items()]
     return "\n".join([INTRODUCTION, *parts, STORE_INTRODUCTION, *map(_table, TABLES)])
 
 

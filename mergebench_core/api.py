@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mergebench_core.home import writable_home
 from mergebench_core.records import RunRecord
-from mergebench_core.tracks.registry import load_track
+from mergebench_core.tracks.registry import fetch_track, load_track
+from mergebench_core.tracks.world import WorldOptions
 
 if TYPE_CHECKING:
     from mergebench_core.hyperparameters import Hyperparameter
@@ -64,6 +65,7 @@ def open_bench(
     base: str,
     *,
     track: str = DEFAULT_TRACK,
+    options: WorldOptions | None = None,
     home: Path | None = None,
     progress: Progress = _quiet,
     num_threads: int = 1,
@@ -71,16 +73,30 @@ def open_bench(
 ) -> Workbench:
     """Return a workbench on one base; several runs can share it and load the model once.
 
+    Models and data of a track on the Hub are fetched first.
+
     Raises:
-        InputError: no such track or base.
+        InputError: no such track, base or option, or something cannot be fetched.
         StoreError: the home cannot be written.
     """
+    from mergebench_core.evaluation.judges.choice import open_judge
+    from mergebench_core.evaluation.libraries import allow_network
     from mergebench_core.workbench import Workbench
 
-    world = load_track(track)
+    world = load_track(track, options)
     world.base(base)
+    place = writable_home(home)
+    allow_network()
+    world = fetch_track(world, base, place, progress)
+    world, judge = open_judge(world, progress)
     return Workbench(
-        track=world, base=base, home=writable_home(home), progress=progress, num_threads=num_threads, limits=limits
+        track=world,
+        base=base,
+        home=place,
+        progress=progress,
+        num_threads=num_threads,
+        limits=limits,
+        judge=judge,
     )
 
 
@@ -89,6 +105,7 @@ def run(
     *,
     base: str,
     track: str = DEFAULT_TRACK,
+    options: WorldOptions | None = None,
     plugin: Path | None = None,
     seed: int = 0,
     home: Path | None = None,
@@ -102,6 +119,7 @@ def run(
         method: name of a method.
         base: name of a base of the track.
         track: name of the track.
+        options: suite, protocol, engine and judge, where the track offers a choice.
         plugin: a Python file that registers the method, or a file that a plugin reads, if it is not installed.
         seed: seed of the run.
         home: where state lives; default as for the command line.
@@ -115,8 +133,17 @@ def run(
     """
     from mergebench_core.worker.catalog import find_method, load_catalog
 
-    bench = open_bench(base, track=track, home=home, progress=progress, num_threads=num_threads, limits=limits)
-    return run_on(bench, [find_method(load_catalog(plugin), method)], seed=seed)[0]
+    found = find_method(load_catalog(plugin), method)  # before hours of fetching
+    bench = open_bench(
+        base,
+        track=track,
+        options=options,
+        home=home,
+        progress=progress,
+        num_threads=num_threads,
+        limits=limits,
+    )
+    return run_on(bench, [found], seed=seed)[0]
 
 
 def run_on(bench: Workbench, methods: Sequence[Any], *, seed: int = 0) -> list[RunResult]:
@@ -130,12 +157,17 @@ def run_on(bench: Workbench, methods: Sequence[Any], *, seed: int = 0) -> list[R
 
 
 def reference(
-    *, base: str, track: str = DEFAULT_TRACK, home: Path | None = None, progress: Progress = _quiet
+    *,
+    base: str,
+    track: str = DEFAULT_TRACK,
+    options: WorldOptions | None = None,
+    home: Path | None = None,
+    progress: Progress = _quiet,
 ) -> list[RunResult]:
     """Score a base, its specialists and reference models as they are: the denominators of every headline."""
     from mergebench_core.reference import run_references
 
-    bench = open_bench(base, track=track, home=home, progress=progress)
+    bench = open_bench(base, track=track, options=options, home=home, progress=progress)
     records = run_references(bench)
     return [_result(bench, record, records) for record in records]
 
@@ -145,6 +177,7 @@ def evaluate(
     *,
     base: str,
     track: str = DEFAULT_TRACK,
+    options: WorldOptions | None = None,
     home: Path | None = None,
     progress: Progress = _quiet,
 ) -> RunResult:
@@ -155,7 +188,7 @@ def evaluate(
     """
     from mergebench_core.reference import evaluate_checkpoint, run_references
 
-    bench = open_bench(base, track=track, home=home, progress=progress)
+    bench = open_bench(base, track=track, options=options, home=home, progress=progress)
     checkpoint = evaluate_checkpoint(bench, Path(path))
     return _result(bench, checkpoint, run_references(bench))
 

@@ -22,6 +22,7 @@ PACKAGES = (
     "tokenizers",
     "duckdb",
     "mergekit",
+    "vllm",
 )
 
 

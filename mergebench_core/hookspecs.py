@@ -34,3 +34,21 @@ def mergebench_methods_of_file(path: Path, register: Callable[[MergingMethod], N
     a word; one that does calls `register(method)` once for each method, or raises `PluginError` saying in one line
     what is wrong with the file. A method's digest then covers the file and the plugin that read it.
     """
+
+
+class JudgeHooks:
+    """Hooks of judges. They are apart because judges decide scores in the host's process.
+
+    Only installed packages implement them, in modules that their entry point group `mergebench.judges` names. A
+    plugin of methods that does is refused.
+    """
+
+    @staticmethod
+    @hookspec
+    def mergebench_register_judges(register: Callable[[object], None]) -> None:
+        """Register judges by calling `register(factory)` once for each.
+
+        A factory (`JudgeFactory` of `mergebench_core.evaluation.judges.factory`) has `name`, `title`, `revision`,
+        `needs`, `repo` and `open(settings)`, which returns the judge. Registering loads no model. Names are unique
+        over all judges.
+        """

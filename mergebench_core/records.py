@@ -1,7 +1,8 @@
 """RunRecord: what is kept of a run. Immutable, versioned JSON; derived numbers are computed, never stored.
 
 A record is the truth about one job; the database is an index of records. Models here are pydantic because
-records are read back from files that anybody may have edited.
+records are read back from files that anybody may have edited. What was measured elsewhere is an ImportedRecord,
+which has no place for clocks, meters and items that nobody here measured.
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ class TrackPart(Part):
 
     name: Name
     digest: Sha256
+    suite: Literal["full", "lite"] = "full"
+    protocol: Literal["standard", "paper"] = "standard"
+    """`paper` repeats the released choices, which tune on test items; it shares no ranking with `standard`."""
+    judge: str | None = None
+    """Name and revision of the judge that read the answers of safety tasks; None where no task has one."""
+    engine: Literal["hf", "vllm"] = "hf"
+    revisions: dict[str, str] = {}
+    """Commit of every repository that models and data came from; empty for an embedded track."""
+    overlaps: dict[str, Count] = {}
+    """What the audit of the data found: number of shared items by kind and pair of sets."""
 
 
 class MethodPart(Part):
@@ -74,6 +85,8 @@ class TaskPart(Part):
     metric: str
     score: Score
     num_items: Annotated[int, Field(ge=1)]
+    other_metrics: dict[str, float] = {}
+    """Further metrics by name, such as the harm rate; never part of a domain's score."""
     items_file: str
     """Parquet beside the record: doc_id, prompt_sha256, output, score."""
     items_sha256: Sha256
@@ -173,8 +186,67 @@ class RunRecord(Part):
         return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+class ImportedTaskPart(Part):
+    """Score of one task as somebody else's files give it; no rows behind it."""
+
+    purpose: Literal["test", "generalization"]
+    domain: str | None
+    metric: str
+    """How the score comes from the keys of the files."""
+    score: Score
+    """Oriented so that higher is better."""
+    num_items: Annotated[int, Field(ge=1)] | None
+    """None where the files do not say."""
+    other_metrics: dict[str, Score] = {}
+    """Every number of the files that belongs to the task, by key, as it stands there."""
+    notes: tuple[str, ...] = ()
+    """What must be known to read the score."""
+
+
+class ImportedRecord(Part):
+    """Results that were measured elsewhere and read from the output of the released MergeBench scripts."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    job_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    """Follows from the files, the base model, the method, its configuration and the table of keys."""
+    kind: Literal["import"]
+    base_model: Name
+    method: Name
+    config: dict[str, Hyperparameter] | None
+    """As given by whoever imported it; None if nothing was said."""
+    model_path: str | None
+    """Where the merged model lay, as the files say it."""
+    mapping_sha256: Sha256
+    """Digest of the table that turned keys into tasks."""
+    sources: dict[str, Sha256]
+    """Digest of each file that was read, by name."""
+    versions: dict[str, str]
+    """Versions that the files name: lm_eval, transformers, torch, python."""
+    engine: str | None
+    """What ran the model for lm_eval, as lm_eval names it."""
+    chat_template: str | None
+    """`none`, or the sha256 of the template; None if the files do not say."""
+    decoding: dict[str, Hyperparameter]
+    """How programs were generated."""
+    tasks: dict[str, ImportedTaskPart]
+    unknown_keys: tuple[str, ...]
+    """Results in the files that belong to no task here."""
+    missing_tasks: dict[str, str]
+    """Tasks of the suite without a score, and why."""
+    created_at: str
+    """When it was imported: UTC, ISO 8601."""
+
+    def to_json(self) -> str:
+        """Return the record as JSON text, `schema_version` first, without NaN."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+AnyRecord = RunRecord | ImportedRecord
+"""What may lie in a job's folder."""
+
+
 def parse_record(text: str, source: Path) -> RunRecord:
-    """Parse a record.
+    """Parse the record of a run.
 
     Args:
         text: JSON text of one record.
@@ -184,21 +256,51 @@ def parse_record(text: str, source: Path) -> RunRecord:
         StoreError: not JSON, another schema version, or fields that do not fit.
     """
     try:
-        document: Any = json.loads(text)
-        return RunRecord.model_validate(document)
+        return RunRecord.model_validate(json.loads(text))
     except (json.JSONDecodeError, ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        detail = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
-        raise StoreError(f"{source}: not a run record ({detail}); delete the file to run the job again") from None
+        raise _no_record(source, error) from None
+
+
+def parse_any_record(text: str, source: Path) -> AnyRecord:
+    """Parse the record of a run or of an import, by its `kind`.
+
+    Raises:
+        StoreError: not JSON, another schema version, or fields that do not fit.
+    """
+    try:
+        document: Any = json.loads(text)
+        is_import = isinstance(document, dict) and document.get("kind") == "import"
+        return (ImportedRecord if is_import else RunRecord).model_validate(document)
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise _no_record(source, error) from None
+
+
+def _no_record(source: Path, error: json.JSONDecodeError | ValidationError) -> StoreError:
+    first = error.errors()[0] if isinstance(error, ValidationError) else None
+    detail = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+    return StoreError(f"{source}: not a run record ({detail}); delete the file to run the job again")
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read the record at `path`.
+    """Read the record of a run at `path`.
+
+    Raises:
+        StoreError: the file cannot be read or is not the record of a run.
+    """
+    return parse_record(_text(path), path)
+
+
+def read_any_record(path: Path) -> AnyRecord:
+    """Read the record of a run or of an import at `path`.
 
     Raises:
         StoreError: the file cannot be read or is not a record.
     """
+    return parse_any_record(_text(path), path)
+
+
+def _text(path: Path) -> str:
     try:
-        return parse_record(path.read_text(encoding="utf-8"), path)
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None

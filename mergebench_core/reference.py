@@ -9,13 +9,16 @@ from typing import Literal
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
-from mergebench_core.checkpoints.policy import check_compatible
+from mergebench_core.checkpoints.policy import check_compatible, check_finite, check_fit
 from mergebench_core.environment import environment
 from mergebench_core.evaluation.programs import programs_isolation
 from mergebench_core.jobs import JobFolder, job_id
-from mergebench_core.records import MeterPart, RunRecord, RuntimePart, TrackPart
+from mergebench_core.methods import Role
+from mergebench_core.records import MeterPart, RunRecord, RuntimePart
 from mergebench_core.store import append_record
 from mergebench_core.workbench import Workbench
+
+VOCABULARY: frozenset[Role] = frozenset({"embedding", "head"})
 
 
 def run_references(bench: Workbench) -> list[RunRecord]:
@@ -67,7 +70,7 @@ def _score(
             return done
         digest = weights_sha256(checkpoint)
         if kind == "reference":
-            check_compatible(bench.base_checkpoint, checkpoint, f"{label} of {bench.base.name}")
+            _check_reference(bench, checkpoint, f"{label} of {bench.base.name}")
             bench.verify()
         tasks, runtime_s = bench.evaluate(folder, checkpoint, digest)
         record = RunRecord(
@@ -75,7 +78,7 @@ def _score(
             kind=kind,
             status="completed",
             reason=None,
-            track=TrackPart(name=bench.track.name, digest=bench.track.digest),
+            track=bench.track_part,
             base_model=bench.base.name,
             model=label,
             method=None,
@@ -102,3 +105,16 @@ def _score(
         folder.write_record(record)
         append_record(bench.home, record)
         return record
+
+
+def _check_reference(bench: Workbench, checkpoint: Checkpoint, where: str) -> None:
+    """Check that a reference belongs to the base; one of the Hub may have a vocabulary and dtype of its own.
+
+    Raises:
+        CheckpointError: naming what differs.
+    """
+    if not bench.base.hub_models:
+        check_compatible(bench.base_checkpoint, checkpoint, where)
+        return
+    check_fit(bench.base_checkpoint, checkpoint, VOCABULARY, where)
+    check_finite(checkpoint, list(checkpoint.names), where)

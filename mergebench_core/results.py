@@ -1,7 +1,7 @@
 """Rows for command line and leaderboard: every number derived from the store, in one place.
 
-Denominators come from the reference records of the same track digest and base model, so rows of different worlds
-never meet. All scores are fractions of 1.
+Denominators come from the reference records of the same world and base model, so rows of different worlds never
+meet. A world is one tier, track digest, suite, protocol, judge and engine. All scores are fractions of 1.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from typing import Any, Literal
 
 import duckdb
 
-from mergebench_core.records import RunRecord
+from mergebench_core.imports.mapping import GENERAL_TASKS, tasks_by_domain
+from mergebench_core.records import AnyRecord, RunRecord
 from mergebench_core.scoring import Denominators, ModelScores, Suite, TaskScore, score_model
 from mergebench_core.tables import create_tables, insert_record
 
 SPECIALIST = "specialist:"
 REFERENCE_TITLES = {"base": "Base model", "multitask": "Multi-task model"}
+Tier = Literal["measured", "self-reported", "published"]
+"""How far a number is to be trusted, worked out by whoever read it: a run of this installation's runner, results
+measured elsewhere and imported, figures from a paper."""
+TIERS: tuple[Tier, ...] = ("measured", "self-reported", "published")
+WORLD_COLUMNS = ("tier", "track_digest", "track_suite", "track_protocol", "judge", "engine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +36,26 @@ class BoardRow:
     job_id: str
     track: str
     track_digest: str
+    world: str
+    """Name of the world; ranks, denominators and comparisons stay within one world and base model."""
+    tier: Tier
+    suite: str | None
+    protocol: str | None
+    judge: str | None
+    engine: str | None
     base_model: str
-    kind: Literal["merge", "reference", "evaluation"]
+    kind: Literal["merge", "reference", "evaluation", "import", "published"]
     label: str
     """Method name, reference name (`base`, `specialist:<domain>`, `multitask`) or label of the evaluation."""
     title: str
     variant: str
     """First seven digits of the method's source digest; tells versions of one method apart. Empty otherwise."""
     plugin: str | None
-    status: Literal["completed", "failed", "over_budget"]
+    status: Literal["completed", "failed", "over_budget", "incomplete"]
     reason: str | None
-    seed: int
+    seed: int | None
     is_ranked: bool
-    """A completed merge with a headline."""
+    """A completed merge with a headline, measured here."""
     headline: float | None
     """Mean normalized performance over the domains."""
     task_first: float | None
@@ -60,19 +73,19 @@ class BoardRow:
     raw_generalization: float | None
     algorithm_runtime_s: float | None
     validation_runtime_s: float | None
-    evaluation_runtime_s: float
+    evaluation_runtime_s: float | None
     worker_peak_rss_bytes: int | None
-    validations: float
+    validations: float | None
     config: Mapping[str, bool | int | float | str] | None
     weights_sha256: str | None
-    hardware_class: str
+    hardware_class: str | None
     created_at: str
 
 
 def board_rows(
     connection: duckdb.DuckDBPyConnection, *, track: str | None = None, base: str | None = None
 ) -> list[BoardRow]:
-    """Return the rows of the store, per track and base: ranked, other completed, failed, references.
+    """Return the rows of the store, per world and base: ranked, other completed, failed, references.
 
     Args:
         connection: an open store, such as `open_snapshot` gives.
@@ -85,14 +98,15 @@ def board_rows(
         [track, base],
     )
     tasks = _tasks_by_job(connection)
-    worlds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    worlds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run in runs:
         run["tasks"] = tasks.get(run["job_id"], [])
-        worlds.setdefault((run["track_digest"], run["base_model"]), []).append(run)
+        world = tuple(run[column] for column in (*WORLD_COLUMNS, "base_model"))
+        worlds.setdefault(world, []).append(run)
     return sorted((row for world in worlds.values() for row in _rows_of_world(world)), key=_order)
 
 
-def row_for(record: RunRecord, reference_records: Iterable[RunRecord]) -> BoardRow:
+def row_for(record: AnyRecord, reference_records: Iterable[RunRecord]) -> BoardRow:
     """Return the row of one record, measured against the references among `reference_records`."""
     with duckdb.connect() as connection:
         create_tables(connection)
@@ -123,13 +137,18 @@ def _tasks_by_job(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[
 
 
 def _rows_of_world(runs: Sequence[dict[str, Any]]) -> list[BoardRow]:
-    """Return the rows of one track digest and base model."""
+    """Return the rows of one world and base model."""
     suite, against = _suite(runs), _denominators(runs)
     return [_row(run, score_model(_scores(run), suite, against)) for run in runs]
 
 
-def _suite(runs: Iterable[dict[str, Any]]) -> Suite:
-    """Collect the tasks that any of the runs has: within one track digest every complete run has them all."""
+def _suite(runs: Sequence[dict[str, Any]]) -> Suite:
+    """Collect the tasks that any of the runs has: within one track digest every complete run has them all.
+
+    Imports may all lack the same task, so theirs is the suite of the table of keys.
+    """
+    if any(run["kind"] == "import" for run in runs):
+        return Suite(domains=tasks_by_domain(), general=GENERAL_TASKS)
     domains: dict[str, dict[str, None]] = {}
     general: dict[str, None] = {}
     for task in (task for run in runs for task in run["tasks"]):
@@ -156,7 +175,10 @@ def _denominators(runs: Iterable[dict[str, Any]]) -> Denominators:
 
 
 def _scores(run: Mapping[str, Any]) -> dict[str, TaskScore]:
-    return {task["task"]: TaskScore(score=task["score"], num_items=task["num_items"]) for task in run["tasks"]}
+    """Return scores by task; without a count of items a score is never divided by."""
+    return {
+        task["task"]: TaskScore(score=task["score"], num_items=task["num_items"] or 0) for task in run["tasks"]
+    }
 
 
 def _row(run: Mapping[str, Any], scores: ModelScores) -> BoardRow:
@@ -171,10 +193,16 @@ def _row(run: Mapping[str, Any], scores: ModelScores) -> BoardRow:
     values: dict[str, Any] = {
         **shared,
         **derived,
+        "suite": run["track_suite"],
+        "protocol": run["track_protocol"],
+        "world": world_name(run),
         "label": label,
         "title": run["method_title"] or _reference_title(label),
         "variant": (run["source_sha256"] or "")[:7],
-        "is_ranked": run["kind"] == "merge" and is_complete and scores.headline is not None,
+        "is_ranked": run["tier"] == "measured"
+        and run["kind"] == "merge"
+        and is_complete
+        and scores.headline is not None,
         "is_reduced": bool(scores.removed_domains),
         "removed": scores.removed_domains,
         "config": None if run["config"] is None else json.loads(run["config"]),
@@ -188,8 +216,19 @@ def _reference_title(label: str) -> str:
     return REFERENCE_TITLES.get(label, label)
 
 
+def world_name(run: Mapping[str, Any]) -> str:
+    """Return how a world is called: who measured, track, digest, and whatever is not the default."""
+    parts = [] if run["tier"] == "measured" else [run["tier"]]
+    parts += [run["track"], run["track_digest"][:8]]
+    parts += [run["track_suite"]] if run["track_suite"] not in (None, "full") else []
+    parts += [f"protocol {run['track_protocol']}"] if run["track_protocol"] not in (None, "standard") else []
+    parts += [f"judge {run['judge']}"] if run["judge"] is not None else []
+    parts += [run["engine"]] if run["engine"] not in (None, "hf") else []
+    return " · ".join(parts)
+
+
 def _order(row: BoardRow) -> tuple[object, ...]:
-    """Sort within track and base: ranked, other completed runs, those that did not complete, references."""
+    """Sort within world and base: ranked, other completed runs, those that did not complete, references."""
     if row.kind == "reference":
         group = 3
     elif row.status != "completed":
@@ -197,4 +236,7 @@ def _order(row: BoardRow) -> tuple[object, ...]:
     else:
         group = 0 if row.is_ranked else 1
     headline = -math.inf if row.headline is None else row.headline
-    return row.track, row.track_digest, row.base_model, group, -headline, row.label, row.seed, row.job_id
+    return (
+        *(TIERS.index(row.tier), row.track, row.track_digest, row.world, row.base_model),
+        *(group, -headline, row.label, row.seed or 0, row.job_id),
+    )

@@ -25,7 +25,6 @@ from mergebench_core.records import (
     MethodPart,
     RunRecord,
     RuntimePart,
-    TrackPart,
 )
 from mergebench_core.reference import run_references
 from mergebench_core.services import RunServices
@@ -231,6 +230,7 @@ class MethodRun:
             self.cache.replay(assembly)
             assembly.finish()
             return
+        self.bench.park()
         worker.prepare(config)
         self.cache.clear()
         cache = self.cache if self.description.linear_in else None
@@ -260,6 +260,7 @@ class MethodRun:
         config = self.tuned.config
         self.bench.progress(f"{self.description.name} on {self.bench.base.name}: merging {config_text(config)}")
         writer = CheckpointWriter(self.bench.base_checkpoint, self.folder.weights)
+        self.bench.park()
         try:
             before_s = self.services.validation_s
             started = time.perf_counter()
@@ -294,7 +295,7 @@ class MethodRun:
             kind="merge",
             status=status,
             reason=reason,
-            track=TrackPart(name=bench.track.name, digest=bench.track.digest),
+            track=bench.track_part,
             base_model=bench.base.name,
             model=None,
             method=_method_part(self.method),

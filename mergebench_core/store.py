@@ -1,6 +1,6 @@
-"""DuckDB index of run records. The records are the truth; everything here can be rebuilt from them.
+"""DuckDB index of records. The records are the truth; everything here can be rebuilt from them.
 
-    <home>/runs/<job_id>/record.json    one immutable record per job, its Parquet files beside it
+    <home>/runs/<job_id>/record.json    one immutable record per job or import, its Parquet files beside it
     <home>/mergebench.duckdb            the index; writers only, one at a time
     <home>/board.duckdb                 copy for readers, swapped in whole after every change
     <home>/store.lock                   held while the index is written
@@ -21,7 +21,7 @@ from pathlib import Path
 import duckdb
 
 from mergebench_core.errors import StoreError
-from mergebench_core.records import RunRecord, read_record
+from mergebench_core.records import AnyRecord, read_any_record
 from mergebench_core.tables import check_tables, check_version, create_tables, insert_record, job_ids
 
 INDEX_NAME = "mergebench.duckdb"
@@ -59,7 +59,7 @@ def record_path(home: Path, job_id: str) -> Path:
     return home / "runs" / job_id / RECORD_NAME
 
 
-def append_record(home: Path, record: RunRecord) -> None:
+def append_record(home: Path, record: AnyRecord) -> None:
     """Index a record in place of an earlier one of the same job, and publish the copy for readers.
 
     Records whose indexing was cut short by a crash are picked up too. A damaged index is rebuilt first.
@@ -166,7 +166,7 @@ def _writing(home: Path) -> Iterator[None]:
         ) from None
 
 
-def _index(home: Path, record: RunRecord) -> None:
+def _index(home: Path, record: AnyRecord) -> None:
     """Write `record`, and records that the index does not know yet, in short transactions.
 
     Raises:
@@ -215,8 +215,8 @@ def _insert_files(connection: duckdb.DuckDBPyConnection, paths: list[Path]) -> l
     return problems
 
 
-def _read_in_place(path: Path) -> RunRecord:
-    record = read_record(path)
+def _read_in_place(path: Path) -> AnyRecord:
+    record = read_any_record(path)
     if record.job_id != path.parent.name:
         raise StoreError(f"{path}: holds job {record.job_id}; a folder bears the name of its job")
     return record

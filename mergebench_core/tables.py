@@ -12,10 +12,20 @@ from dataclasses import dataclass
 
 import duckdb
 
-from mergebench_core.records import ConfigurationPart, RunRecord, TaskPart
+from mergebench_core.records import (
+    AnyRecord,
+    ConfigurationPart,
+    ImportedRecord,
+    ImportedTaskPart,
+    RunRecord,
+    TaskPart,
+)
 
-STORE_VERSION = "1"
+STORE_VERSION = "2"
 """Of the tables; another number means a rebuild from the records."""
+
+IMPORT_TRACK = "mergebench-scripts"
+"""Stands in the column `track` for results that the released scripts of MergeBench wrote elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +74,16 @@ RUNS = Table(
     key=("job_id",),
     columns=_columns("""
         job_id VARCHAR content-derived id of the job
-        kind VARCHAR `merge`, `reference` or `evaluation`
-        status VARCHAR `completed`, `failed` or `over_budget`
+        tier VARCHAR `measured` or `self-reported`; found when the record is indexed, never read from it
+        kind VARCHAR `merge`, `reference`, `evaluation` or `import`
+        status VARCHAR `completed`, `failed` or `over_budget`; imports: `incomplete`
         reason VARCHAR why it did not complete
-        track VARCHAR name of the track
-        track_digest VARCHAR digest of everything in it that can move a score
+        track VARCHAR name of the track; imports: `mergebench-scripts`
+        track_digest VARCHAR digest of everything in it that can move a score; imports: of the table of keys
+        track_suite VARCHAR `full` or `lite`
+        track_protocol VARCHAR `standard` or `paper`
+        judge VARCHAR judge of the safety tasks
+        engine VARCHAR what ran the model
         base_model VARCHAR name of the base model
         model VARCHAR references and evaluations: which model
         method VARCHAR merges: name of the method
@@ -95,10 +110,13 @@ RUNS = Table(
         platform VARCHAR operating system
         python VARCHAR version
         num_threads UINTEGER threads used
-        packages VARCHAR versions by package, JSON object
+        packages VARCHAR versions by package, JSON object; imports: as the files name them
         commit VARCHAR commit of this project's source
         is_dirty BOOLEAN whether it had uncommitted changes
         isolation_level UTINYINT 0 (none) to 3
+        sources VARCHAR imports: sha256 by file, JSON object
+        unknown_keys VARCHAR[] imports: results that belong to no task
+        missing_tasks VARCHAR imports: why a task has no score, JSON object by task
         created_at VARCHAR UTC, ISO 8601
     """),
 )
@@ -131,7 +149,9 @@ TASK_SCORES = Table(
         domain VARCHAR domain of a test task
         metric VARCHAR which metric the score is
         score DOUBLE in [0, 1], higher is better
-        num_items UINTEGER items behind it
+        num_items UINTEGER items behind it; imports: null where the files do not say
+        other_metrics VARCHAR further numbers of the task, JSON object by name
+        notes VARCHAR[] what must be known to read the score
         items_file VARCHAR Parquet file beside the record with a row per item
         items_sha256 VARCHAR its digest
     """),
@@ -174,19 +194,34 @@ def job_ids(connection: duckdb.DuckDBPyConnection) -> set[str]:
     return {row[0] for row in connection.execute("SELECT job_id FROM runs").fetchall()}
 
 
-def insert_record(connection: duckdb.DuckDBPyConnection, record: RunRecord) -> None:
+def tier_of(record: AnyRecord) -> str:
+    """Return how far a record is to be trusted: what this installation's runner wrote was measured by it.
+
+    Figures from papers come from the package and are no records (`published`).
+    """
+    return "self-reported" if isinstance(record, ImportedRecord) else "measured"
+
+
+def insert_record(connection: duckdb.DuckDBPyConnection, record: AnyRecord) -> None:
     """Write the rows of a record in place of those of an earlier one of the same job, all or none.
 
     Raises:
         duckdb.Error: a value does not fit its column, or the database is damaged.
     """
-    configurations = [configuration_row(record, place, part) for place, part in enumerate(record.configurations)]
+    configurations: list[dict[str, object]] = []
+    if isinstance(record, ImportedRecord):
+        run = import_row(record)
+    else:
+        run = run_row(record)
+        configurations = [
+            configuration_row(record, place, part) for place, part in enumerate(record.configurations)
+        ]
     scores = [task_row(record, task, part) for task, part in record.tasks.items()]
     connection.begin()
     try:
         for table in (RUNS, CONFIGURATIONS, TASK_SCORES):
             connection.execute(f'DELETE FROM "{table.name}" WHERE job_id = ?', [record.job_id])
-        _insert(connection, RUNS, [run_row(record)])
+        _insert(connection, RUNS, [run])
         _insert(connection, CONFIGURATIONS, configurations)
         _insert(connection, TASK_SCORES, scores)
     except BaseException:
@@ -196,16 +231,21 @@ def insert_record(connection: duckdb.DuckDBPyConnection, record: RunRecord) -> N
 
 
 def run_row(record: RunRecord) -> dict[str, object]:
-    """Return the `runs` row of a record by column."""
-    method, environment, meters = record.method, record.environment, record.meters
+    """Return the `runs` row of a run by column."""
+    method, environment, meters, track = record.method, record.environment, record.meters, record.track
     return {
+        **dict.fromkeys(("sources", "unknown_keys", "missing_tasks")),
         **record.model_dump(include={"job_id", "kind", "status", "reason", "base_model", "model", "seed"}),
         **record.model_dump(include={"weights_sha256", "created_at"}),
         **record.runtime.model_dump(),
         **meters.model_dump(exclude={"calibration_samples"}),
         **environment.model_dump(exclude={"packages", "isolation"}),
-        "track": record.track.name,
-        "track_digest": record.track.digest,
+        **track.model_dump(include={"judge", "engine"}),
+        "tier": tier_of(record),
+        "track": track.name,
+        "track_digest": track.digest,
+        "track_suite": track.suite,
+        "track_protocol": track.protocol,
         "method": method.name if method else None,
         "method_title": method.title if method else None,
         "paper_url": method.paper_url if method else None,
@@ -220,6 +260,32 @@ def run_row(record: RunRecord) -> dict[str, object]:
     }
 
 
+def import_row(record: ImportedRecord) -> dict[str, object]:
+    """Return the `runs` row of an import by column; what nobody here measured is null."""
+    return {
+        **dict.fromkeys(column.name for column in RUNS.columns),
+        **record.model_dump(include={"job_id", "kind", "base_model", "method", "engine", "created_at"}),
+        "tier": tier_of(record),
+        "status": "incomplete",
+        "reason": _import_reason(record),
+        "track": IMPORT_TRACK,
+        "track_digest": record.mapping_sha256,
+        "config": _json(record.config),
+        "packages": _json(record.versions),
+        "sources": _json(record.sources),
+        "unknown_keys": list(record.unknown_keys),
+        "missing_tasks": _json(record.missing_tasks),
+    }
+
+
+def _import_reason(record: ImportedRecord) -> str:
+    reasons = ["no headline: imported, and the specialists' scores of its world are not known"]
+    if record.missing_tasks:
+        reasons.append(f"missing: {', '.join(record.missing_tasks)}")
+    reasons += [f"{task}: {note}" for task, part in record.tasks.items() for note in part.notes]
+    return "; ".join(reasons)
+
+
 def configuration_row(record: RunRecord, position: int, part: ConfigurationPart) -> dict[str, object]:
     """Return one `configurations` row by column."""
     return {
@@ -232,9 +298,10 @@ def configuration_row(record: RunRecord, position: int, part: ConfigurationPart)
     }
 
 
-def task_row(record: RunRecord, task: str, part: TaskPart) -> dict[str, object]:
+def task_row(record: AnyRecord, task: str, part: TaskPart | ImportedTaskPart) -> dict[str, object]:
     """Return one `task_scores` row by column."""
-    return {"job_id": record.job_id, "task": task, **part.model_dump()}
+    row = {"items_file": None, "items_sha256": None, "notes": [], **part.model_dump()}
+    return {"job_id": record.job_id, "task": task, **row, "other_metrics": _json(part.other_metrics)}
 
 
 def _json(value: Mapping[str, object] | None) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -10,19 +13,23 @@ from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
+from mergebench_core.errors import RunError
 from mergebench_core.evaluation.items import write_rows
+from mergebench_core.home import write_atomic
 from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.jobs import JobFolder
-from mergebench_core.records import TaskPart
+from mergebench_core.records import TaskPart, TrackPart
 from mergebench_core.tracks.digests import file_digest, verify_files
 from mergebench_core.tracks.track import Task, Track, TrackBase
 
 if TYPE_CHECKING:
+    from mergebench_core.evaluation.engines.engine import Engine
     from mergebench_core.evaluation.harness import Harness
-    from mergebench_core.evaluation.resident import ResidentModel
+    from mergebench_core.evaluation.judges.judge import Judge
 
 Progress = Callable[[str], None]
 """Shows one line of progress."""
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "chat_template*", "*.model")
 
 
 class Workbench:
@@ -37,14 +44,16 @@ class Workbench:
         progress: Progress,
         num_threads: int = 1,
         limits: MethodLimits | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        """Raises InputError if the track has no such base."""
+        """Raises InputError if the track has no such base, or its models are not on this machine."""
         self.track: Track = track
-        self.base: TrackBase = track.base(base)
+        self.base: TrackBase = track.local_base(base)
         self.home = home
         self.progress = progress
         self.num_threads = num_threads
         self.limits = limits or MethodLimits()
+        self.judge = judge
         self._is_verified = False
 
     @cached_property
@@ -58,19 +67,50 @@ class Workbench:
         return {domain: Checkpoint(path) for domain, path in self.base.specialists.items()}
 
     @cached_property
-    def resident(self) -> ResidentModel:
+    def resident(self) -> Engine:
         """The model in memory; loading it takes seconds."""
-        from mergebench_core.evaluation.resident import ResidentModel
-
         self.progress(f"loading {self.base.name}")
-        return ResidentModel(self.base.path)
+        return self._open_engine(self.base.path)
 
     @cached_property
     def harness(self) -> Harness:
         """lm-eval on the resident model."""
-        from mergebench_core.evaluation.harness import Harness
+        return self._harness(self.resident)
 
-        return Harness(self.track, self.resident)
+    @cached_property
+    def work_folder(self) -> Path:
+        """A folder for what engines need while this process lives."""
+        (self.home / "work").mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.home / "work"))
+
+    def park(self) -> None:
+        """Free the accelerator's memory for a method; the resident model takes it again when it scores."""
+        if "resident" in self.__dict__:
+            self.resident.park()
+
+    def close(self) -> None:
+        """Free the models and the work folder; both come again when used."""
+        if "resident" in self.__dict__:
+            self.resident.close()
+            del self.__dict__["resident"]
+            self.__dict__.pop("harness", None)
+        if "work_folder" in self.__dict__:
+            shutil.rmtree(self.work_folder, ignore_errors=True)
+            del self.__dict__["work_folder"]
+
+    def _open_engine(self, path: Path) -> Engine:
+        from mergebench_core.evaluation.engines.engine import open_engine
+
+        return open_engine(self.track.engine, path, self.track.evaluation, self.work_folder)
+
+    def _harness(self, engine: Engine) -> Harness:
+        from mergebench_core.evaluation.harness import Harness
+        from mergebench_core.evaluation.session import Session
+
+        session = Session(
+            prompt_format=self.base.prompt_format, judge=self.judge, cache_folder=self.home / "references"
+        )
+        return Harness(self.track, engine, session)
 
     @cached_property
     def input_sha256(self) -> dict[str, str]:
@@ -78,6 +118,21 @@ class Workbench:
         models = {"base": self.base_checkpoint}
         models |= {f"specialist:{domain}": model for domain, model in self.specialists.items()}
         return {name: weights_sha256(model) for name, model in models.items()}
+
+    @cached_property
+    def track_part(self) -> TrackPart:
+        """What a record says of the track."""
+        track = self.track
+        return TrackPart(
+            name=track.name,
+            digest=track.digest,
+            suite=track.suite,
+            protocol=track.protocol,
+            judge=track.judge,
+            engine=track.engine,
+            revisions=dict(track.revisions),
+            overlaps=dict(track.overlaps),
+        )
 
     def verify(self) -> None:
         """Check, once, that every file of the track has its pinned digest.
@@ -102,15 +157,65 @@ class Workbench:
     ) -> tuple[dict[str, TaskPart], float]:
         """Score a checkpoint on all test and generalization tasks, resuming after finished tasks.
 
+        A checkpoint with the base's tensors and tokenizer is loaded into the resident model; any other into an
+        engine of its own, with its own tokenizer and vocabulary.
+
         Returns:
             The scores by task, and the evaluation runtime in seconds.
         """
-        self.resident.load(checkpoint)
+        if self.is_resident_like(checkpoint):
+            self.resident.load(checkpoint)
+            if self.base.hub_models and checkpoint.path != self.base.path:
+                self._check_in_place(checkpoint)
+            return self._evaluate_on(self.harness, folder, digest)
+        self.close()
+        engine = self._open_engine(checkpoint.path)
+        try:
+            return self._evaluate_on(self._harness(engine), folder, digest)
+        finally:
+            engine.close()
+
+    def _check_in_place(self, checkpoint: Checkpoint) -> None:
+        """Compare, once per base and engine, the model that took its weights in place with one loaded anew.
+
+        Raises:
+            RunError: they answer differently, so that scores would not be those of the file.
+        """
+        from mergebench_core.evaluation.engines.comparison import TOLERANCES, differences, fingerprint
+
+        note = self.home / "tracks" / self.track.name / "in_place.json"
+        key = f"{self.base.name} {self.track.engine} {self.track.digest}"
+        seen: dict[str, str] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+        if key in seen:
+            return
+        self.progress(f"comparing weights taken in place with {checkpoint.path.name} loaded anew")
+        in_place = fingerprint(self.resident.language_model())
+        self.close()  # a GPU has room for one
+        self.resident = self._open_engine(checkpoint.path)
+        found = differences(in_place, fingerprint(self.resident.language_model()), TOLERANCES[self.track.engine])
+        if found:
+            raise RunError(
+                f"engine {self.track.engine} does not take weights in place: {found[0]}; use --engine hf"
+            )
+        write_atomic(note, json.dumps(seen | {key: "same"}, indent=1, sort_keys=True) + "\n")
+
+    def is_resident_like(self, checkpoint: Checkpoint) -> bool:
+        """Return whether the resident model can take a checkpoint's weights: same shapes, same tokenizer."""
+        base = self.base_checkpoint
+        shapes = {entry.name: entry.shape for entry in base.entries.values()}
+        if {entry.name: entry.shape for entry in checkpoint.entries.values()} != shapes:
+            return False
+        own, known = _tokenizer_files(checkpoint.path), _tokenizer_files(base.path)
+        return all(known.get(name) == digest for name, digest in own.items())
+
+    def _evaluate_on(self, harness: Harness, folder: JobFolder, digest: str) -> tuple[dict[str, TaskPart], float]:
         parts: dict[str, TaskPart] = {}
         runtime_s = 0.0
         tasks = self.track.tasks_for("test", "generalization")
         for number, task in enumerate(tasks, 1):
-            part, seconds = self._noted_task(folder, task, digest) or self._score_task(folder, task, digest)
+            part, seconds = self._noted_task(folder, task, digest) or self._score_task(
+                harness, folder, task, digest
+            )
             parts[task.name] = part
             runtime_s += seconds
             self.progress(f"task {number}/{len(tasks)} {task.name}: {100 * part.score:.1f}")
@@ -124,9 +229,9 @@ class Workbench:
         items = folder.path / part.items_file
         return (part, note["runtime_s"]) if items.is_file() and file_digest(items) == part.items_sha256 else None
 
-    def _score_task(self, folder: JobFolder, task: Task, digest: str) -> tuple[TaskPart, float]:
+    def _score_task(self, harness: Harness, folder: JobFolder, task: Task, digest: str) -> tuple[TaskPart, float]:
         started = time.perf_counter()
-        result = self.harness.score(task)
+        result = harness.score(task)
         runtime_s = time.perf_counter() - started
         file = f"items/{task.name}.parquet"
         sha256 = write_rows(folder.path / file, result.rows)
@@ -137,9 +242,16 @@ class Workbench:
             metric=task.metric,
             score=result.score,
             num_items=len(result.rows),
+            other_metrics=dict(result.other_metrics),
             items_file=file,
             items_sha256=sha256,
         )
         note = {"part": part.model_dump(mode="json"), "runtime_s": runtime_s, "weights_sha256": digest}
         folder.write_note("tasks", task.name, note)
         return part, runtime_s
+
+
+def _tokenizer_files(folder: Path) -> dict[str, str]:
+    """Return the digest by name of the files that make a model's tokenizer."""
+    paths = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
+    return {path.name: file_digest(path) for path in paths}

@@ -14,7 +14,7 @@ from mergebench_core.errors import InputError
 
 @pytest.fixture(autouse=True)
 def toys(toy_track, monkeypatch):
-    monkeypatch.setattr(api, "load_track", lambda name: toy_track)
+    monkeypatch.setattr(api, "load_track", lambda name, options=None: toy_track)
 
 
 def test_run_evaluate_and_results(own_home):

@@ -117,6 +117,8 @@ def test_empty_results_say_what_to_do(capsys):
     assert run_cli("results") == 0
     assert "mergebench demo" in capsys.readouterr().out
     assert run_cli("results", "--json") == 0
+    assert {row["tier"] for row in json.loads(capsys.readouterr().out)} == {"published"}
+    assert run_cli("results", "--track", "mini-v1", "--json") == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -176,5 +178,5 @@ def test_rows_that_share_a_name_are_told_apart(capsys):
     assert f"{row.label} abcdef0" in capsys.readouterr().out
     print_board([row, dataclasses.replace(row, seed=5)], ["math"])
     assert f"{row.label} seed 5" in capsys.readouterr().out
-    print_board([row, dataclasses.replace(row, track_digest="b" * 64)], ["math"])
+    print_board([row, dataclasses.replace(row, world="mini-v1 · bbbbbbbb")], ["math"])
     assert "bbbbbbbb)" in capsys.readouterr().out

@@ -8,9 +8,9 @@ import pytest
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.errors import CheckpointError, InputError
+from mergebench_core.evaluation.engines.hf import HfEngine
 from mergebench_core.evaluation.harness import Harness, ItemRow
 from mergebench_core.evaluation.items import read_rows, write_rows
-from mergebench_core.evaluation.resident import ResidentModel
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def base(toy_track):
 
 
 @pytest.fixture(scope="module")
-def resident(base):
-    return ResidentModel(base.path)
+def resident(toy_track, base):
+    return HfEngine(base.path, toy_track.evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def harness(toy_track, resident):
     return Harness(toy_track, resident)
 
 
-def test_loading_a_specialist_in_place_is_loading_it_from_disk(base, resident):
+def test_loading_a_specialist_in_place_is_loading_it_from_disk(toy_track, base, resident):
     import torch
 
     resident.load(Checkpoint(base.specialists["math"]))
-    fresh = ResidentModel(base.specialists["math"])
+    fresh = HfEngine(base.specialists["math"], toy_track.evaluation)
     tokens = resident.tokenizer("toy 1?", return_tensors="pt")
     with torch.no_grad():
         assert torch.equal(resident.model(**tokens).logits, fresh.model(**tokens).logits)
@@ -42,7 +42,10 @@ def test_a_tied_model_moves_its_head_with_its_embeddings(toy_track):
     import torch
 
     tied = toy_track.bases["toy-tied"]
-    resident, fresh = ResidentModel(tied.path), ResidentModel(tied.specialists["math"])
+    resident, fresh = (
+        HfEngine(tied.path, toy_track.evaluation),
+        HfEngine(tied.specialists["math"], toy_track.evaluation),
+    )
     assert "lm_head.weight" not in Checkpoint(tied.path).names
     resident.load(Checkpoint(tied.specialists["math"]))
     assert torch.equal(resident.model.lm_head.weight, fresh.model.lm_head.weight)
@@ -55,7 +58,9 @@ def test_scores_are_those_of_lm_eval(toy_track, base, resident, harness):
     task = toy_track.tasks_for("test")[0]
     resident.load(Checkpoint(base.specialists["math"]))
     result = harness.score(task)
-    theirs = evaluator.evaluate(lm=harness._model, task_dict=harness._loaded[task.name], bootstrap_iters=0)
+    theirs = evaluator.evaluate(
+        lm=resident.language_model(), task_dict=harness._loaded[task.name], bootstrap_iters=0
+    )
     assert result.score == pytest.approx(theirs["results"][task.name]["acc,none"])
     assert [row.doc_id for row in result.rows] == list(range(task.num_items))
     assert {row.score for row in result.rows} <= {0.0, 1.0}
@@ -88,6 +93,6 @@ def test_rows_survive_the_file(tmp_path):
     assert [path.name for path in (tmp_path / "items").iterdir()] == ["x.parquet"]
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path):
+def test_a_folder_that_is_no_model_is_refused(toy_track, tmp_path):
     with pytest.raises(CheckpointError, match="cannot be loaded as a causal language model"):
-        ResidentModel(tmp_path)
+        HfEngine(tmp_path, toy_track.evaluation)

@@ -281,6 +281,20 @@ def test_a_child_that_does_not_start_is_our_failure_not_the_programs(monkeypatch
         run_one("def f():\n    return 1")
 
 
+def test_where_no_program_can_run_it_is_an_error_and_no_outcome() -> None:
+    def launch(job: bytes, *, limits: ProgramLimits, max_bytes: int) -> bytes:
+        return b"ready\ncrashed 0\ncrashed 0\n"
+
+    two = [Program(code="def f():\n    return 1", entry_point="f", inputs=((),))] * 2
+    with pytest.raises(MergebenchError, match="not even a trivial one"):
+        run_programs(two, launch=launch)
+
+
+def test_programs_that_all_crash_by_themselves_are_outcomes() -> None:
+    crash = Program(code="import os\nos._exit(0)", entry_point="f", inputs=((),))
+    assert run_programs([crash, crash], QUICK) == [Outcome(status="crashed")] * 2
+
+
 def test_the_launcher_cuts_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMMAND", (str(PYTHON), "-c", "while True: print('x' * 1000)"))
     assert 100_000 <= len(launch_child(b"", limits=ProgramLimits(), max_bytes=100_000)) < 200_000

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from import_samples import documents, write_folder
 from record_samples import (
     DOMAINS,
     TEST_TASKS,
@@ -21,12 +22,14 @@ from record_samples import (
 )
 from schema_page import render_schema
 
-from mergebench_core.records import RunRecord
+from mergebench_core.imports.importing import record_of
+from mergebench_core.imports.mapping import mapping_sha256
+from mergebench_core.records import AnyRecord, ImportedRecord, Part, RunRecord
 from mergebench_core.results import BoardRow, board_rows, row_for, to_dict
 from mergebench_core.tables import TABLES, create_tables, insert_record
 
 
-def rows_of(records: Iterable[RunRecord], **filters: str) -> list[BoardRow]:
+def rows_of(records: Iterable[AnyRecord], **filters: str) -> list[BoardRow]:
     with duckdb.connect() as connection:
         create_tables(connection)
         for record in records:
@@ -138,16 +141,90 @@ def test_order_of_insertion_does_not_matter() -> None:
     assert rows_of(records) == rows_of(reversed(records))
 
 
+def imported_record(folder: Path, without: str | None = None) -> ImportedRecord:
+    files = documents()
+    if without is not None:
+        del files["lm_eval.json"]["results"][without]
+    return record_of(write_folder(folder, files), base=None, method=None, config={"density": 0.3})
+
+
+def test_an_import_has_raw_scores_and_no_headline(tmp_path: Path) -> None:
+    row = row_for(imported_record(tmp_path / "run"), [])
+    assert row.raw == {
+        "instruction": 0.25,
+        "math": 0.375,  # (0.625 + 0.125) / 2
+        "multilingual": pytest.approx((0.4375 + 0.5 + 0.75) / 3),
+        "coding": 0.3125,  # (0.25 + 0.375) / 2
+        "safety": 0.78125,  # (0.75 + 0.625 + 0.875 + 0.875) / 4
+    }
+    assert set(row.normalized.values()) == {None}
+    assert (row.headline, row.task_first, row.generalization, row.is_ranked) == (None, None, None, False)
+    assert (row.tier, row.kind, row.status, row.config) == (
+        "self-reported",
+        "import",
+        "incomplete",
+        {"density": 0.3},
+    )
+    assert "no headline: imported" in (row.reason or "")
+    assert "math: extraction differs" in (row.reason or "")
+    assert (row.validations, row.hardware_class, row.seed) == (None, None, None)
+
+
+def test_an_import_without_a_task_has_no_mean_over_the_rest(tmp_path: Path) -> None:
+    row = row_for(imported_record(tmp_path / "run", without="arc_fr"), [])
+    assert (row.raw["multilingual"], row.raw["coding"]) == (None, 0.3125)
+    assert "missing: m_arc" in (row.reason or "")
+
+
+def test_nothing_measured_meets_an_import_of_the_same_base_and_digest(tmp_path: Path) -> None:
+    """Even a track that bore the same name, digest and engine would be another world."""
+    imported = imported_record(tmp_path / "run")
+    track = {"name": "mergebench-scripts", "digest": mapping_sha256(), "engine": "vllm"}
+    references = reference_records(base_model="gemma-2-2b-it", track=track)
+    merge = merge_record("ties", 0.1, base_model="gemma-2-2b-it", track=track)
+    rows = {row.kind: row for row in rows_of([imported, merge, *references])}
+    assert (rows["import"].headline, rows["merge"].headline) == (None, pytest.approx(0.125))
+    assert rows["merge"] == row_for(merge, references)
+    assert rows["import"] == row_for(imported, [])
+    assert rows["import"].world == f"self-reported · {rows['merge'].world}"
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "mini-v1 · aaaaaaaa"),
+        ({"suite": "lite"}, "mini-v1 · aaaaaaaa · lite"),
+        ({"protocol": "paper"}, "mini-v1 · aaaaaaaa · protocol paper"),
+        ({"judge": "judge@1"}, "mini-v1 · aaaaaaaa · judge judge@1"),
+        ({"engine": "vllm"}, "mini-v1 · aaaaaaaa · vllm"),
+    ],
+)
+def test_suite_protocol_judge_and_engine_are_worlds(change: dict[str, str], name: str) -> None:
+    track = {"name": "mini-v1", "digest": "a" * 64, **change}
+    row = row_for(merge_record("ties", track=track), reference_records())
+    assert row.world == name
+    assert (row.headline is None) is bool(change)
+    own = row_for(merge_record("ties", track=track), reference_records(track=track))
+    assert own.headline == pytest.approx(0.75)
+    told = {"suite": own.suite, "protocol": own.protocol, "judge": own.judge, "engine": own.engine}
+    assert told == {"suite": "full", "protocol": "standard", "judge": None, "engine": "hf", **change}
+
+
+def test_imports_come_after_everything_measured(tmp_path: Path) -> None:
+    rows = rows_of([imported_record(tmp_path / "run"), merge_record("ties"), *reference_records()])
+    assert [row.tier for row in rows] == ["measured"] * 8 + ["self-reported"]
+
+
 def test_the_schema_page_names_every_field_and_column() -> None:
     page = render_schema()
-    fields = {name for model in (RunRecord, *_parts(RunRecord)) for name in model.model_fields}
+    fields = {name for model in (RunRecord, ImportedRecord, *_parts()) for name in model.model_fields}
     columns = {column.name for table in TABLES for column in table.columns}
     assert {name for name in fields | columns if f"| `{name}` |" not in page} == set()
     assert page == render_schema()
     assert str(Path.cwd()) not in page
 
 
-def _parts(model: type[RunRecord]) -> list[type[RunRecord]]:
+def _parts() -> list[type[Part]]:
     import mergebench_core.records as records
 
     return [part for name, part in vars(records).items() if name.endswith("Part") and name != "Part"]

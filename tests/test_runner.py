@@ -12,8 +12,8 @@ import pytest
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.errors import BudgetError, CheckpointError, InputError, MethodError
+from mergebench_core.evaluation.engines.hf import HfEngine
 from mergebench_core.evaluation.items import read_rows
-from mergebench_core.evaluation.resident import ResidentModel
 from mergebench_core.records import read_record
 from mergebench_core.reference import run_references
 from mergebench_core.runner import run_method
@@ -111,7 +111,9 @@ def test_weights_on_disk_are_those_recorded_and_load(bench, catalog):
     record = run_method(bench, find_method(catalog, "ties"))
     weights = bench.home / "runs" / record.job_id / "weights"
     assert weights_sha256(Checkpoint(weights)) == record.weights_sha256
-    assert ResidentModel(weights).model.num_parameters() == bench.resident.model.num_parameters()
+    assert (
+        HfEngine(weights, bench.track.evaluation).model.num_parameters() == bench.resident.model.num_parameters()
+    )
 
 
 def test_resident_and_file_are_the_same_model(bench, catalog):
@@ -179,16 +181,21 @@ def test_interrupted_evaluation_goes_on_with_the_next_task(toy_track, own_home, 
     scored: list[str] = []
     original = Workbench._score_task
 
-    def interrupt(self, folder, task, digest):
+    def interrupt(self, harness, folder, task, digest):
         if len(scored) == 47:  # seven references of six tasks, then five tasks of the merge
             raise KeyboardInterrupt
         scored.append(task.name)
-        return original(self, folder, task, digest)
+        return original(self, harness, folder, task, digest)
 
     monkeypatch.setattr(Workbench, "_score_task", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_method(make_bench(toy_track, own_home, []), method)
-    monkeypatch.setattr(Workbench, "_score_task", lambda s, f, t, d: scored.append(t.name) or original(s, f, t, d))
+
+    def note(self, harness, folder, task, digest):
+        scored.append(task.name)
+        return original(self, harness, folder, task, digest)
+
+    monkeypatch.setattr(Workbench, "_score_task", note)
     record = run_method(make_bench(toy_track, own_home, []), method)
     assert len(scored) == 48
     assert len(record.tasks) == 6

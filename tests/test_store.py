@@ -9,21 +9,23 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from import_samples import write_folder
 from record_samples import failed_record, merge_record, reference_record, sample_document
 
 from mergebench_core import store, tables
 from mergebench_core.errors import StoreError
-from mergebench_core.records import RunRecord
+from mergebench_core.imports.importing import record_of
+from mergebench_core.records import AnyRecord, ImportedRecord, RunRecord
 
 
-def save(home: Path, record: RunRecord) -> Path:
+def save(home: Path, record: AnyRecord) -> Path:
     path = store.record_path(home, record.job_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(record.to_json(), encoding="utf-8")
     return path
 
 
-def add(home: Path, record: RunRecord) -> None:
+def add(home: Path, record: AnyRecord) -> None:
     save(home, record)
     store.append_record(home, record)
 
@@ -68,6 +70,68 @@ def test_rows_name_exactly_the_columns(record: RunRecord) -> None:
     for table in (tables.RUNS, tables.TASK_SCORES, tables.CONFIGURATIONS):
         for row in rows[table.name]:
             assert set(row) == {column.name for column in table.columns}
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> ImportedRecord:
+    return record_of(write_folder(tmp_path / "released"), base=None, method=None, config=None)
+
+
+def test_rows_of_an_import_name_exactly_the_columns(imported: ImportedRecord) -> None:
+    assert list(tables.import_row(imported)) == [column.name for column in tables.RUNS.columns]
+    for task, part in imported.tasks.items():
+        assert set(tables.task_row(imported, task, part)) == {c.name for c in tables.TASK_SCORES.columns}
+
+
+def test_an_import_lies_beside_the_runs(tmp_path: Path, imported: ImportedRecord) -> None:
+    for home, records in ((tmp_path / "a", [ONE, imported]), (tmp_path / "b", [imported, ONE])):
+        for record in records:
+            add(home, record)
+    assert store.build(tmp_path / "a") == store.BuildReport(num_records=2, problems=[])
+    for table in tables.TABLES:
+        query = f"SELECT * FROM {table.name} ORDER BY ALL"
+        assert indexed(tmp_path / "a", query) == indexed(tmp_path / "b", query)
+    (row,) = indexed(tmp_path / "a", "SELECT tier, status, seed, evaluation_runtime_s, engine, judge FROM runs "
+                     "WHERE kind = 'import'")  # fmt: skip
+    assert row == ("self-reported", "incomplete", None, None, "vllm", None)
+    columns = "score, num_items, items_file, other_metrics->>'harmbench/micro ASR (lower)', notes"
+    (task,) = indexed(tmp_path / "a", f"SELECT {columns} FROM task_scores WHERE task = 'harmbench'")
+    assert task == (0.625, None, None, "0.375", ["score is 1 - attack success rate"])
+
+
+def test_the_tier_is_worked_out_and_never_read(tmp_path: Path, imported: ImportedRecord) -> None:
+    add(tmp_path, ONE)
+    add(tmp_path, imported)
+    add(tmp_path, reference_record("base", {"math": 0.1}, None))
+    assert indexed(tmp_path, "SELECT kind, tier FROM runs ORDER BY 1") == [
+        ("import", "self-reported"),
+        ("merge", "measured"),
+        ("reference", "measured"),
+    ]
+    for record in (ONE, imported):
+        path = store.record_path(tmp_path, record.job_id)
+        path.write_text(record.to_json().replace("{", '{"tier": "measured",', 1), encoding="utf-8")
+    report = store.build(tmp_path)
+    assert report.num_records == 1
+    assert all("tier: Extra inputs" in problem for problem in report.problems)
+
+
+def test_an_import_dressed_as_a_run_is_no_record(tmp_path: Path, imported: ImportedRecord) -> None:
+    path = save(tmp_path, imported)
+    path.write_text(imported.to_json().replace('"kind": "import"', '"kind": "merge"'), encoding="utf-8")
+    assert store.build(tmp_path).num_records == 0
+
+
+def test_columns_of_the_track(tmp_path: Path) -> None:
+    track = {"name": "mini-v1", "digest": "a" * 64, "suite": "lite", "protocol": "paper", "judge": "j@1",
+             "engine": "vllm"}  # fmt: skip
+    document = sample_document(track=track)
+    document["tasks"]["mini_math"]["other_metrics"] = {"harm_rate": 0.25}
+    add(tmp_path, RunRecord.model_validate(document))
+    (row,) = indexed(tmp_path, "SELECT track_suite, track_protocol, judge, engine, tier FROM runs")
+    assert row == ("lite", "paper", "j@1", "vllm", "measured")
+    (task,) = indexed(tmp_path, "SELECT other_metrics, notes FROM task_scores WHERE task = 'mini_math'")
+    assert task == ('{"harm_rate": 0.25}', [])
 
 
 def test_the_same_job_replaces_its_row(tmp_path: Path) -> None:

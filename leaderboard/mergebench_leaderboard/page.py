@@ -1,4 +1,5 @@
-"""Layout of the page and what its controls do. Everything shown comes from the snapshot."""
+"""Layout of the page and what its controls do. All results come from the snapshot, the paper's figures from the
+package."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def build_page(snapshot: Path) -> gr.Blocks:
         status = gr.Markdown(elem_id="status")
         empty = gr.Markdown(EMPTY, elem_id="empty", visible=False)
         with gr.Row(elem_id="controls", visible=False) as controls:
-            world = gr.Dropdown([], label="Track", scale=2, min_width=160)
+            world = gr.Dropdown([], label="Track", scale=3, min_width=160)
             base = gr.Dropdown([ALL_BASES], value=ALL_BASES, label="Base model", scale=2, min_width=160)
             search = gr.Textbox(label="Search", placeholder="method, plugin, base", scale=2, min_width=160)
             scale = gr.Radio([NORMALIZED, RAW], value=NORMALIZED, label="Scores", scale=3, min_width=240)
@@ -71,19 +72,19 @@ def show_board(
 ) -> tuple[Any, ...]:
     """Return the new state of everything on the page for what the reader chose."""
     board = queries.load_board(snapshot)
-    worlds = queries.worlds(board.rows)
-    world = world if world in worlds else (worlds[0] if worlds else "")
-    bases = [ALL_BASES, *queries.bases(board.rows, world)]
+    has_rows = bool(board.rows)
+    worlds = queries.worlds(board.all_rows)
+    shown = world if world in worlds and has_rows else (worlds[0] if worlds else "")
+    bases = [ALL_BASES, *queries.bases(board.all_rows, shown)]
     base = base if base in bases else ALL_BASES
     selection = Selection(
-        world=world, base=base, search=(search or "")[:200], has_references=bool(references), is_raw=scale == RAW
+        world=shown, base=base, search=(search or "")[:200], has_references=bool(references), is_raw=scale == RAW
     )
-    has_rows = bool(board.rows)
     return (
         board.version,
         gr.update(visible=not has_rows and board.problem is None),
         gr.update(visible=has_rows),
-        gr.update(choices=worlds, value=world or None),
+        gr.update(choices=worlds, value=shown if has_rows else None),  # the first result is shown at once
         gr.update(choices=bases, value=base),
         *_tables(board, selection),
         views.status_line(board),
@@ -92,16 +93,16 @@ def show_board(
 
 def _tables(board: Board, selection: Selection) -> tuple[Any, Any, Any, Any]:
     """Return the main table, its notes, the title and the table of failed runs."""
-    rows = queries.select_rows(board.rows, selection)
-    named = [row for row in board.rows if queries.world_of(row) == selection.world]
-    domains = queries.domains(named)
-    table = views.main_table(rows, queries.ranks(named), domains, selection.is_raw, named)
-    kinds, widths = views.column_kinds(domains), views.column_widths(domains)
+    rows = queries.select_rows(board.all_rows, selection)
+    named = [row for row in board.all_rows if queries.world_of(row) == selection.world]
+    domains, is_raw = queries.domains(named), queries.is_raw(named, selection)
+    table = views.main_table(rows, queries.ranks(named), domains, is_raw, named)
+    kinds, widths = views.column_kinds(domains, named), views.column_widths(domains, named)
     failed = views.failed_table(rows, named)
     has_failed = bool(failed["data"])
     return (
         gr.update(value=table, datatype=kinds, column_widths=widths, visible=bool(named)),
-        views.notes(rows, selection.is_raw) if named else "",
+        views.notes(rows, is_raw) if named else "",
         gr.update(visible=has_failed),
         gr.update(value=failed, visible=has_failed),
     )

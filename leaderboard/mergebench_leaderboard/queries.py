@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergebench_core.errors import StoreError
-from mergebench_core.results import BoardRow, board_rows
+from mergebench_core.published import published_rows
+from mergebench_core.results import TIERS, BoardRow, board_rows
 from mergebench_core.store import open_snapshot
 
 ALL_BASES = "All base models"
@@ -18,13 +19,20 @@ _log = logging.getLogger("mergebench")
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """Everything in one snapshot."""
+    """Everything in one snapshot, and what the paper printed."""
 
     rows: tuple[BoardRow, ...]
     version: str
     """Changes when the snapshot does; empty if there is none."""
     problem: str | None
     """Why there are no rows though there is a file. For everybody's eyes: the log has the details."""
+    published: tuple[BoardRow, ...] = ()
+    """Figures from the paper, which need no snapshot."""
+
+    @property
+    def all_rows(self) -> tuple[BoardRow, ...]:
+        """The snapshot's rows, then the published ones."""
+        return self.rows + self.published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,27 +57,32 @@ def snapshot_version(snapshot: Path) -> str:
 
 
 def load_board(snapshot: Path) -> Board:
-    """Read the snapshot; a missing or damaged one is a board without rows."""
+    """Read the snapshot; a missing or damaged one is a board with published figures only."""
     version = snapshot_version(snapshot)
+    published = tuple(published_rows())
     if not version:
-        return Board(rows=(), version="", problem=None)
+        return Board(rows=(), version="", problem=None, published=published)
     try:
         with open_snapshot(snapshot) as connection:
-            return Board(rows=tuple(board_rows(connection)), version=version, problem=None)
+            rows = tuple(board_rows(connection))
+            return Board(rows=rows, version=version, problem=None, published=published)
     except StoreError as error:
         _log.warning("%s", error)
         problem = "The snapshot cannot be read; `mergebench db build` makes a new one."
-        return Board(rows=(), version=version, problem=problem)
+        return Board(rows=(), version=version, problem=problem, published=published)
 
 
 def world_of(row: BoardRow) -> str:
     """Return the name of the world that a row belongs to: other data or tasks under one name are another world."""
-    return f"{row.track} · {row.track_digest[:8]}"
+    return row.world
 
 
 def worlds(rows: Sequence[BoardRow]) -> list[str]:
-    """Return all worlds, the one with the latest run first."""
-    latest = {world_of(row): row.created_at for row in sorted(rows, key=lambda row: row.created_at)}
+    """Return all worlds: measured ones first, then imports, then published; within these the latest run first."""
+    latest = {
+        world_of(row): (-TIERS.index(row.tier), row.created_at)
+        for row in sorted(rows, key=lambda row: row.created_at)
+    }
     return sorted(latest, key=lambda world: latest[world], reverse=True)
 
 
@@ -81,6 +94,12 @@ def bases(rows: Sequence[BoardRow], world: str) -> list[str]:
 def domains(rows: Sequence[BoardRow]) -> list[str]:
     """Return the domains of these rows, in the track's order."""
     return list(dict.fromkeys(domain for row in rows for domain in row.raw))
+
+
+def is_raw(rows: Sequence[BoardRow], selection: Selection) -> bool:
+    """Return whether scores are shown as measured: imports have no others, the paper gives none of these."""
+    tiers = {row.tier for row in rows}
+    return tiers == {"self-reported"} or (selection.is_raw and tiers != {"published"})
 
 
 def select_rows(rows: Sequence[BoardRow], selection: Selection) -> list[BoardRow]:
@@ -105,10 +124,11 @@ def ranks(rows: Sequence[BoardRow]) -> dict[str, int]:
     ranked = [row for row in rows if row.is_ranked and row.headline is not None]
     return {
         row.job_id: 1
-        + sum(
-            (other.headline or 0.0) > (row.headline or 0.0)
-            for other in ranked
-            if (world_of(other), other.base_model) == (world_of(row), row.base_model)
-        )
+        + sum((other.headline or 0.0) > (row.headline or 0.0) for other in ranked if _place(other) == _place(row))
         for row in ranked
     }
+
+
+def _place(row: BoardRow) -> tuple[str, ...]:
+    """Return what two rows must share to be ranked together."""
+    return row.tier, world_of(row), row.track_digest, row.base_model

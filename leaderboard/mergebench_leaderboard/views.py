@@ -13,6 +13,8 @@ from mergebench_leaderboard.queries import Board
 
 MISSING = "–"
 MIB = 2**20
+SHOWN = ("completed", "incomplete")
+"""What stands in the main table; everything else did not complete."""
 STRONG, QUIET = "font-weight: 700", "opacity: 0.62"
 
 Table = dict[str, Any]
@@ -54,28 +56,38 @@ def word(text: str) -> Cell:
 
 
 def method_name(row: BoardRow, rows: Sequence[BoardRow]) -> str:
-    """Return the title, with what tells the row from others of this name: the source's digest, the seed."""
+    """Return the title, with what tells the row from others of this name: source's digest, seed, who measured."""
     same = [other for other in rows if (other.kind, other.label) == (row.kind, row.label)]
     details = [row.variant] if len({other.variant for other in same}) > 1 else []
     details += [f"seed {row.seed}"] if len({other.seed for other in same}) > 1 else []
+    details += [row.tier] if row.tier != "measured" else []
     return f"{row.title} ({', '.join(details)})" if details else row.title
 
 
-def headers(domains: Sequence[str]) -> list[str]:
-    """Return the column titles of the main table."""
+COSTS = ("Algorithm (s)", "Validation (s)", "Validations", "Peak MiB")
+
+
+def has_costs(rows: Sequence[BoardRow]) -> bool:
+    """Return whether the rows of a world have costs; they are only ever measured here."""
+    return any(row.tier == "measured" for row in rows)
+
+
+def headers(domains: Sequence[str], named: Sequence[BoardRow]) -> list[str]:
+    """Return the column titles of the main table of a world with the rows `named`."""
     shown = [domain.capitalize() for domain in domains]
-    costs = ["Algorithm (s)", "Validation (s)", "Validations", "Peak MiB"]
-    return ["#", "Method", "Base", "Headline", *shown, "General", *costs]
+    return ["#", "Method", "Base", "Headline", *shown, "General", *(COSTS if has_costs(named) else ())]
 
 
-def column_kinds(domains: Sequence[str]) -> list[str]:
+def column_kinds(domains: Sequence[str], named: Sequence[BoardRow]) -> list[str]:
     """Return how each column of the main table sorts. Texts are never markup: others wrote them."""
-    return ["number", "str", "str", *["number"] * (len(domains) + 6)]
+    return ["number", "str", "str", *["number"] * (len(headers(domains, named)) - 3)]
 
 
-def column_widths(domains: Sequence[str]) -> list[str]:
+def column_widths(domains: Sequence[str], named: Sequence[BoardRow]) -> list[str]:
     """Return the widths of the main table's columns: names wide, numbers narrow, together one line of a laptop."""
-    return ["36px", "190px", "94px", "74px", *["88px"] * len(domains), "68px", *["84px"] * 3, "64px"]
+    base = max([94, *(7 * len(row.base_model) + 20 for row in named)])
+    costs = [*["84px"] * 3, "64px"] if has_costs(named) else []
+    return ["36px", "190px", f"{base}px", "74px", *["88px"] * len(domains), "68px", *costs]
 
 
 def main_table(
@@ -85,18 +97,20 @@ def main_table(
     is_raw: bool,
     named: Sequence[BoardRow],
 ) -> Table:
-    """Return the table of completed runs.
+    """Return the table of completed runs, of imports and of published figures.
 
     Args:
         rows: what to show, in order.
         ranks: rank by job id.
         domains: columns.
         is_raw: domain and general scores as measured, instead of relative to specialist and base.
-        named: all rows among which a method's name must be unambiguous.
+        named: all rows of the world, among which a method's name must be unambiguous.
     """
-    shown = [row for row in rows if row.status == "completed"]
+    shown = [row for row in rows if row.status in SHOWN]
     cells = [_cells(row, ranks.get(row.job_id), domains, is_raw, named) for row in shown]
-    return _table(headers(domains), cells, _styles(shown, cells, len(domains)))
+    titles = headers(domains, named)
+    cells = [line[: len(titles)] for line in cells]
+    return _table(titles, cells, _styles(shown, cells, len(domains)))
 
 
 def _cells(
@@ -120,7 +134,8 @@ def _cells(
 
 def _styles(rows: Sequence[BoardRow], cells: Sequence[Sequence[Cell]], num_domains: int) -> list[list[str]]:
     """Set the best merge of each base in bold per score column, and what is no merge in a quieter colour."""
-    styles = [["" if row.kind == "merge" else QUIET for _ in line] for row, line in zip(rows, cells, strict=True)]
+    quiet = [QUIET if row.kind in ("reference", "evaluation") else "" for row in rows]
+    styles = [[style for _ in line] for style, line in zip(quiet, cells, strict=True)]
     for column in range(3, 5 + num_domains):
         best: dict[str, float] = {}
         merges = [(row, line[column].value) for row, line in zip(rows, cells, strict=True) if row.kind == "merge"]
@@ -151,7 +166,7 @@ def failed_table(rows: Sequence[BoardRow], named: Sequence[BoardRow]) -> Table:
             word(row.created_at[:16].replace("T", " ")),
         ]
         for row in rows
-        if row.status != "completed"
+        if row.status not in SHOWN
     ]
     return _table(FAILED_HEADERS, cells, [["" for _ in line] for line in cells])
 
@@ -166,6 +181,12 @@ def _table(titles: list[str], cells: Sequence[Sequence[Cell]], styles: list[list
 
 def notes(rows: Sequence[BoardRow], is_raw: bool) -> str:
     """Say in markdown how to read the numbers, and what limits them. Names are escaped."""
+    nothing = [] if any(row.status in SHOWN for row in rows) else ["**No completed run fits this selection.**"]
+    tiers = {row.tier for row in rows}
+    if tiers == {"published"}:
+        return "\n\n".join([*nothing, *_published_notes(rows)])
+    if tiers == {"self-reported"}:
+        return "\n\n".join([*nothing, *_import_notes(rows)])
     if is_raw:
         domains, general = "the score itself", "the mean score on general tasks"
     else:
@@ -179,10 +200,25 @@ def notes(rows: Sequence[BoardRow], is_raw: bool) -> str:
         "spent on choosing it. **Validations**: full passes over the surrogate tasks that it used. "
         "**Peak MiB**: resident memory of the method's process.",
     ]
-    nothing = (
-        [] if any(row.status == "completed" for row in rows) else ["**No completed run fits this selection.**"]
-    )
     return "\n\n".join([*nothing, *lines, *_cautions(rows)])
+
+
+def _published_notes(rows: Sequence[BoardRow]) -> list[str]:
+    said = dict.fromkeys(row.reason for row in rows if row.reason)
+    return [
+        "**Published, not measured here.** Percent as the paper printed it, per base in the order of the value, "
+        "never ranked with measured results. **Headline**: normalized performance. **General**: normalized "
+        "generalization, whose divisor the paper does not name. No repeats or error bars are reported.",
+        f"Source: {html.escape('; '.join(said))}.",
+    ]
+
+
+def _import_notes(rows: Sequence[BoardRow]) -> list[str]:
+    return [
+        "**Self-reported, not measured here.** Raw scores in percent, imported from the output of the released "
+        "MergeBench scripts. Without the specialists' scores there is no headline, and nothing is ranked.",
+        *(f"{html.escape(f'{row.title} on {row.base_model}: {row.reason}')}." for row in rows if row.reason),
+    ]
 
 
 def _cautions(rows: Sequence[BoardRow]) -> list[str]:
@@ -204,8 +240,14 @@ def status_line(board: Board) -> str:
         return board.problem
     if not board.rows:
         return ""
-    kinds = Counter("failed" if row.status != "completed" else row.kind for row in board.rows)
-    names = {"merge": "merge", "reference": "reference model", "evaluation": "evaluation", "failed": "failed run"}
+    kinds = Counter(row.kind if row.status in SHOWN else "failed" for row in board.rows)
+    names = {
+        "merge": "merge",
+        "reference": "reference model",
+        "evaluation": "evaluation",
+        "import": "import",
+        "failed": "failed run",
+    }
     counts = ", ".join(
         f"{kinds[kind]} {name}{'s' if kinds[kind] > 1 else ''}" for kind, name in names.items() if kinds[kind]
     )

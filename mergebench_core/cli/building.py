@@ -18,7 +18,8 @@ def build(
     from mergebench_core.errors import InputError
     from mergebench_core.tracks.registry import load_track
 
-    load_track(track)
+    if load_track(track).name != "mini-v1":
+        raise InputError(f"track {track} is made of published models; `mergebench train` makes a specialist")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new folder to --out")
     try:

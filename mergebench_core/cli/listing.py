@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mergebench_core.cli.options import HomeOption, JsonOption, PluginOption, TrackOption
+from mergebench_core.cli.options import HomeOption, JsonOption, PluginOption, SuiteOption
 from mergebench_core.cli.output import print_board, print_json, print_table
 
 if TYPE_CHECKING:
+    from mergebench_core.tracks.track import Task, Track
     from mergebench_core.worker.catalog import CatalogMethod
 
 
@@ -78,52 +80,15 @@ def _show_method(entry: CatalogMethod) -> None:
         print_table("hyper-parameters", ["name", "default", "allowed", "meaning"], rows)
 
 
-def models(track: TrackOption = "mini-v1", json: JsonOption = False) -> None:
-    """List the base models of a track with their specialists and reference models."""
-    from mergebench_core.tracks.registry import load_track
-
-    world = load_track(track)
-    found = [
-        {"base": base.name, "model": name, "family": base.family, "path": str(path)}
-        for base in world.bases.values()
-        for name, path in base.models().items()
-    ]
-    if json:
-        print_json(found)
-    else:
-        print_table("", ["base", "model", "family", "path"], [list(model.values()) for model in found])
-
-
-def tracks(json: JsonOption = False) -> None:
+def tracks(suite: SuiteOption = "full", json: JsonOption = False) -> None:
     """List the tracks and their tasks."""
     from mergebench_core.tracks.registry import TRACK_NAMES, load_track
+    from mergebench_core.tracks.world import WorldOptions
 
-    worlds = [load_track(name) for name in TRACK_NAMES]
-    found = [
-        {
-            "track": world.name,
-            "title": world.title,
-            "digest": world.digest,
-            "domains": list(world.domains),
-            "bases": list(world.bases),
-            "num_calibration_samples": world.num_calibration_samples,
-            "max_validations": world.max_validations,
-            "tasks": [
-                {
-                    "name": task.name,
-                    "title": task.title,
-                    "purpose": task.purpose,
-                    "domain": task.domain,
-                    "num_items": task.num_items,
-                    "chance": task.chance,
-                }
-                for task in world.tasks
-            ],
-        }
-        for world in worlds
-    ]
+    # an embedded track has one suite
+    worlds = [load_track(name, None if name == "mini-v1" else WorldOptions(suite=suite)) for name in TRACK_NAMES]
     if json:
-        print_json(found)
+        print_json([_track_values(world) for world in worlds])
         return
     for world in worlds:
         title = f"{world.name}: {world.title} (bases {', '.join(world.bases)}; digest {world.digest[:12]})"
@@ -134,11 +99,47 @@ def tracks(json: JsonOption = False) -> None:
                 task.domain or "-",
                 str(task.num_items),
                 f"{100 * task.chance:.0f}",
+                task.metric,
+                str(task.decoding or "-"),
                 task.title,
             ]
             for task in world.tasks
         ]
-        print_table(title, ["task", "purpose", "domain", "items", "chance", "what it asks"], rows)
+        columns = ["task", "purpose", "domain", "items", "chance", "metric", "decoding", "what it asks"]
+        print_table(title, columns, rows)
+
+
+def _track_values(world: Track) -> dict[str, object]:
+    return {
+        "track": world.name,
+        "title": world.title,
+        "digest": world.digest,
+        "suite": world.suite,
+        "domains": list(world.domains),
+        "bases": list(world.bases),
+        "num_calibration_samples": world.num_calibration_samples,
+        "max_validations": world.max_validations,
+        "judge": world.judge,
+        "evaluation": dataclasses.asdict(world.evaluation),
+        "tasks": [_task_values(world, task) for task in world.tasks],
+    }
+
+
+def _task_values(world: Track, task: Task) -> dict[str, object]:
+    return {
+        "name": task.name,
+        "title": task.title,
+        "purpose": task.purpose,
+        "domain": task.domain,
+        "parts": list(task.part_names),
+        "num_items": task.num_items,
+        "metric": task.metric,
+        "other_metrics": list(task.other_metrics),
+        "num_shots": task.num_shots,
+        "decoding": dataclasses.asdict(task.decoding) if task.decoding else None,
+        "judge": world.judge if task.is_judged else None,
+        "chance": task.chance,
+    }
 
 
 def results(
@@ -147,18 +148,26 @@ def results(
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List what was measured so far."""
+    """List what was measured so far; apart from it, what was imported and what the paper printed."""
     from mergebench_core import api
+    from mergebench_core.cli.importing import print_elsewhere
+    from mergebench_core.imports.mapping import BASES
+    from mergebench_core.published import published_rows
     from mergebench_core.results import to_dict
     from mergebench_core.tracks.registry import load_track
 
-    if base is not None:
+    if base is not None and (track is not None or base not in BASES):
         load_track(track or api.DEFAULT_TRACK).base(base)
-    rows = api.results(track=load_track(track).name if track else None, base=base, home=home)
+    found = api.results(track=load_track(track).name if track else None, base=base, home=home)
+    rows = [row for row in found if row.tier == "measured"]
+    elsewhere = [row for row in found if row.tier != "measured"]
+    elsewhere += published_rows(base=base) if track in (None, "mergebench-v1") else []
     if json:
-        print_json([to_dict(row) for row in rows])
-    elif not rows:
-        typer.echo("no results yet: `mergebench demo` makes some")
-    else:
+        print_json([to_dict(row) for row in [*rows, *elsewhere]])
+        return
+    if rows:
         domains = dict.fromkeys(domain for row in rows for domain in row.normalized)
         print_board(rows, list(domains))
+    else:
+        typer.echo("no results yet: `mergebench demo` makes some")
+    print_elsewhere(elsewhere)

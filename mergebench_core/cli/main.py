@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from mergebench_core.cli import board, building, listing, merging, running
+from mergebench_core.cli import (
+    auditing,
+    board,
+    building,
+    fetching,
+    importing,
+    listing,
+    merging,
+    planning,
+    running,
+    training,
+)
 from mergebench_core.errors import MergebenchError
 
 INTERRUPTED = 130
@@ -22,25 +33,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-track_app = typer.Typer(help="Make tracks.", no_args_is_help=True, rich_markup_mode=None)
+models_app = typer.Typer(rich_markup_mode=None)
+track_app = typer.Typer(help="Make, pin and audit tracks.", no_args_is_help=True, rich_markup_mode=None)
 db_app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_markup_mode=None)
 
 for command in (
     running.demo,
     listing.methods,
-    listing.models,
     listing.tracks,
+    planning.plan,
     running.reference,
     running.run,
     running.evaluate,
     merging.merge,
+    training.train,
     listing.results,
     board.leaderboard,
     board.doctor,
 ):
     app.command()(command)
+app.command("import")(importing.import_results)
+models_app.callback(invoke_without_command=True)(fetching.models)
+models_app.command("fetch")(fetching.fetch)
 track_app.command("build")(building.build)
+track_app.command("lock")(fetching.lock)
+track_app.command("audit")(auditing.audit)
 db_app.command("build")(board.build)
+app.add_typer(models_app, name="models")
 app.add_typer(track_app, name="track")
 app.add_typer(db_app, name="db")
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mergebench_core.isolation.level import VARIABLE
+from mergebench_core.tracks.world import EngineName, Protocol, Suite, WorldOptions
 
 
 def _demand(level: int | None) -> int | None:
@@ -16,6 +17,11 @@ def _demand(level: int | None) -> int | None:
     if level is not None:
         os.environ[VARIABLE] = str(level)
     return level
+
+
+def world_options(suite: Suite, protocol: Protocol, engine: EngineName, judge: str | None) -> WorldOptions:
+    """Return what a user chose of a track."""
+    return WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
 
 
 HomeOption = Annotated[
@@ -29,6 +35,26 @@ HomeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 TrackOption = Annotated[str, typer.Option("--track", help="Name of a track.")]
 BaseOption = Annotated[str, typer.Option("--base", help="Name of a base model of the track.", show_default=False)]
+SuiteOption = Annotated[
+    Suite, typer.Option("--suite", help="`lite` scores fixed subsets of the larger sets; its rows stay apart.")
+]
+ProtocolOption = Annotated[
+    Protocol,
+    typer.Option(
+        "--protocol", help="`paper` tunes as the released code does, on test items; its rows stay apart."
+    ),
+]
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="What runs the models: transformers (hf) or vLLM.")
+]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="Who reads the answers of safety tasks; rows of different judges stay apart. Default: the track's.",
+        show_default=False,
+    ),
+]
 PluginOption = Annotated[
     Path | None,
     typer.Option(

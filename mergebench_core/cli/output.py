@@ -80,15 +80,15 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
 
 
 def _base(row: BoardRow, rows: Sequence[BoardRow]) -> str:
-    """Name a row's base; tracks and their versions are told apart by digest."""
-    worlds = {(other.track, other.track_digest) for other in rows}
-    return row.base_model if len(worlds) == 1 else f"{row.base_model} ({row.track} {row.track_digest[:8]})"
+    """Name a row's base; worlds are told apart by their name."""
+    worlds = {other.world for other in rows}
+    return row.base_model if len(worlds) == 1 else f"{row.base_model} ({row.world})"
 
 
 def _label(row: BoardRow, rows: Sequence[BoardRow]) -> str:
     """Name a row; methods that share a name are told apart by their source, runs of one method by their seed."""
-    world = (row.track_digest, row.label, row.kind)
-    same = [other for other in rows if (other.track_digest, other.label, other.kind) == world]
+    world = (row.world, row.label, row.kind)
+    same = [other for other in rows if (other.world, other.label, other.kind) == world]
     name = row.label
     name += f" {row.variant}" if len({other.variant for other in same}) > 1 else ""
     name += f" seed {row.seed}" if len({other.seed for other in same}) > 1 else ""

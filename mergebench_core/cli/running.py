@@ -9,13 +9,19 @@ import typer
 
 from mergebench_core.cli.options import (
     BaseOption,
+    EngineOption,
     HomeOption,
     IsolationOption,
     JsonOption,
+    JudgeOption,
     PluginOption,
+    ProtocolOption,
+    SuiteOption,
     TrackOption,
+    world_options,
 )
 from mergebench_core.cli.output import print_board, print_json, progress_lines
+from mergebench_core.cli.planning import ask, planned
 from mergebench_core.tracks.registry import load_track
 
 DEFAULT_PORT = 7860
@@ -57,6 +63,11 @@ def run(
     method: Annotated[str, typer.Argument(help="Name of a merging method.", show_default=False)],
     base: BaseOption,
     track: TrackOption = "mini-v1",
+    suite: SuiteOption = "full",
+    protocol: ProtocolOption = "standard",
+    engine: EngineOption = "hf",
+    judge: JudgeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a run of many GPU hours.")] = False,
     plugin: PluginOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the merging worker.")] = 1,
@@ -78,11 +89,15 @@ def run(
     from mergebench_core.isolation.policy import GIB, MethodLimits
     from mergebench_core.tuning import config_text
 
+    options = world_options(suite, protocol, engine, judge)
+    if load_track(track, options).base(base).hub_models:
+        ask(planned(track, options, [base], [method], plugin, home), yes)
     with progress_lines() as progress:
         result = api.run(
             method,
             base=base,
             track=track,
+            options=options,
             plugin=plugin,
             seed=seed,
             home=home,
@@ -103,6 +118,10 @@ def run(
 def reference(
     base: BaseOption,
     track: TrackOption = "mini-v1",
+    suite: SuiteOption = "full",
+    protocol: ProtocolOption = "standard",
+    engine: EngineOption = "hf",
+    judge: JudgeOption = None,
     min_isolation: IsolationOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -111,7 +130,8 @@ def reference(
     from mergebench_core import api
 
     with progress_lines() as progress:
-        found = api.reference(base=base, track=track, home=home, progress=progress)
+        options = world_options(suite, protocol, engine, judge)
+        found = api.reference(base=base, track=track, options=options, home=home, progress=progress)
     if json:
         print_json([result.to_dict() for result in found])
     else:
@@ -122,6 +142,10 @@ def evaluate(
     path: Annotated[Path, typer.Argument(help="Folder of a safetensors checkpoint.", show_default=False)],
     base: BaseOption,
     track: TrackOption = "mini-v1",
+    suite: SuiteOption = "full",
+    protocol: ProtocolOption = "standard",
+    engine: EngineOption = "hf",
+    judge: JudgeOption = None,
     min_isolation: IsolationOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -130,7 +154,8 @@ def evaluate(
     from mergebench_core import api
 
     with progress_lines() as progress:
-        result = api.evaluate(path, base=base, track=track, home=home, progress=progress)
+        options = world_options(suite, protocol, engine, judge)
+        result = api.evaluate(path, base=base, track=track, options=options, home=home, progress=progress)
     if json:
         print_json(result.to_dict())
     else:

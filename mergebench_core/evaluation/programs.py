@@ -70,6 +70,10 @@ class Program:
     """Positional arguments of each call; plain builtins only."""
 
 
+CONTROL = Program(code="def control():\n    return 1", entry_point="control", inputs=((),))
+"""Answers wherever programs can be run at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProgramLimits:
     """What one program may use, all its calls together."""
@@ -105,13 +109,27 @@ def run_programs(
 ) -> list[Outcome]:
     """Run every program in a process of its own and return the outcomes in the same order.
 
-    A program that takes the whole child down is `crashed`; the rest go on in a fresh child.
+    A program that takes the whole child down is `crashed`; the rest go on in a fresh child. If all are, a trivial
+    program tells whether that is their doing.
 
     Raises:
-        MergebenchError: the child cannot be started here.
+        MergebenchError: the child cannot be started here, or not even the trivial program ends with an answer.
         ValueError: an input is not made of plain builtins.
     """
     limits, launch = limits or ProgramLimits(), launch or launch_child
+    outcomes = run_all(programs, limits, launch)
+    if programs and all(outcome.status == "crashed" for outcome in outcomes):
+        (control,) = run_all([CONTROL], limits, launch)
+        if control.status == "crashed":
+            raise MergebenchError(
+                "programs cannot be run: not even a trivial one ends with an answer; "
+                "check this Python and the machine's limits on processes and memory"
+            )
+    return outcomes
+
+
+def run_all(programs: Sequence[Program], limits: ProgramLimits, launch: Launch) -> list[Outcome]:
+    """Run every program, in as many children as it takes."""
     outcomes: list[Outcome] = []
     while len(outcomes) < len(programs):
         batch = programs[len(outcomes) :]

@@ -9,7 +9,7 @@ from mergebench_core.checkpoints.assembly import Assembly, NonFiniteMerge
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
 from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.checkpoints.writer import CheckpointWriter
-from mergebench_core.merging.hub import SECONDS_BETWEEN_LINES, Progress
+from mergebench_core.hub import SECONDS_BETWEEN_LINES, Progress
 from mergebench_core.merging.reading import InputReading
 
 if TYPE_CHECKING:

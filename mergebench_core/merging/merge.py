@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mergebench_core import hub
 from mergebench_core.checkpoints.assembly import NonFiniteMerge
 from mergebench_core.checkpoints.policy import MergePlan, check_fit, merge_plan
 from mergebench_core.checkpoints.writer import CheckpointWriter
 from mergebench_core.environment import num_cores
 from mergebench_core.errors import CheckpointError, InputError, MethodError, RunError
 from mergebench_core.hyperparameters import Hyperparameter
-from mergebench_core.merging import hub
 from mergebench_core.merging.card import recipe_document, write_beside
 from mergebench_core.merging.findings import Finding, find_all
 from mergebench_core.merging.journal import ImpatientAssembly, JournaledWriter

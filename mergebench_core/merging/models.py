@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mergebench_core import hub
 from mergebench_core.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
 from mergebench_core.checkpoints.dtypes import MERGEABLE
 from mergebench_core.checkpoints.roles import is_buffer, role_of
 from mergebench_core.errors import CheckpointError
-from mergebench_core.merging import hub
 
 
 @dataclass(frozen=True, kw_only=True)

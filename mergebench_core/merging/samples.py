@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mergebench_core.checkpoints.assembly import Assembly
 from mergebench_core.errors import InputError, MergebenchError, unknown_name
-from mergebench_core.merging.hub import Progress
+from mergebench_core.hub import Progress
 
 MAX_SAMPLE_BYTES = 16 << 10
 """Fifty samples go into one message of at most a MiB."""

@@ -126,11 +126,12 @@ def test_the_page_asks_nobody_else(filled: str) -> None:
 def test_empty_board_then_a_first_result_without_reload(tmp_path: Path) -> None:
     with serve(tmp_path) as url, browse(url) as page:
         page.wait_for("/mergebench demo/.test(document.querySelector('#empty')?.innerText)")
-        assert page.evaluate(f"{METHODS}.length") == 0
+        page.wait_for(f"{METHODS}.some(name => /published/.test(name))")
+        assert page.evaluate("document.querySelector('#controls') === null")
         add(tmp_path, merge_record("ties"), *reference_records())
         page.evaluate("document.querySelector('#refresh').click()")
         page.wait_for(f"{METHODS}.length == 8")
-        assert not page.evaluate("/No results/.test(document.body.innerText)")
+        assert not page.evaluate("/No results|published/.test(document.body.innerText)")
         add(tmp_path, merge_record("model_soup"))
         page.wait_for(f"{METHODS}.length == 9")  # the timer's work
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from import_samples import write_folder
 from mergebench_leaderboard import queries
 from mergebench_leaderboard.queries import ALL_BASES, Selection
 from record_samples import failed_record, merge_record, method_part, reference_records
 
 from mergebench_core import store
-from mergebench_core.records import RunRecord
-from mergebench_core.results import BoardRow
+from mergebench_core.imports.importing import record_of
+from mergebench_core.published import PUBLISHED_WORLD
+from mergebench_core.records import AnyRecord
+from mergebench_core.results import TIERS, BoardRow
 
 WORLD = "mini-v1 · aaaaaaaa"
 OTHER = {"name": "mini-v1", "digest": "b" * 64}
 
 
-def fill(home: Path, records: list[RunRecord]) -> Path:
+def fill(home: Path, records: Sequence[AnyRecord]) -> Path:
     for record in records:
         path = store.record_path(home, record.job_id)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +31,7 @@ def fill(home: Path, records: list[RunRecord]) -> Path:
     return home / store.BOARD_NAME
 
 
-def rows_of(home: Path, records: list[RunRecord]) -> tuple[BoardRow, ...]:
+def rows_of(home: Path, records: Sequence[AnyRecord]) -> tuple[BoardRow, ...]:
     return queries.load_board(fill(home, records)).rows
 
 
@@ -97,6 +101,40 @@ def test_a_filter_moves_nobody_up(tmp_path: Path) -> None:
 def test_domains_keep_the_order_of_the_record(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [merge_record("ties", method=method_part("ties"))])
     assert queries.domains(rows) == ["instruction", "math", "multilingual", "coding", "safety"]
+
+
+def test_published_figures_need_no_snapshot(tmp_path: Path) -> None:
+    missing = queries.load_board(tmp_path / "board.duckdb")
+    (tmp_path / "board.duckdb").write_bytes(b"no database")
+    damaged = queries.load_board(tmp_path / "board.duckdb")
+    filled = queries.load_board(fill(tmp_path / "home", [merge_record("ties")]))
+    assert missing.published == damaged.published == filled.published
+    assert len(filled.all_rows) == 1 + 72
+    chosen = Selection(world=PUBLISHED_WORLD, base="gemma-2-9b", has_references=False)
+    rows = queries.select_rows(filled.all_rows, chosen)
+    assert [row.label for row in rows[:2]] == ["localize_and_stitch", "ties"]  # 92.7, 92.1
+    assert {row.tier for row in rows} == {"published"}
+
+
+def test_tiers_are_worlds_and_only_measured_rows_have_ranks(tmp_path: Path) -> None:
+    imported = record_of(write_folder(tmp_path / "run"), base=None, method=None, config=None)
+    board = queries.load_board(fill(tmp_path / "home", [imported, merge_record("ties"), *reference_records()]))
+    names = queries.worlds(board.all_rows)
+    assert names[0] == WORLD
+    assert names[1].startswith("self-reported · mergebench-scripts · ")
+    assert names[1].endswith(" · vllm")
+    assert names[2:] == [PUBLISHED_WORLD]
+    (ranked,) = queries.ranks(board.all_rows)
+    assert {row.label for row in board.all_rows if row.job_id == ranked} == {"ties"}
+
+
+def test_scores_are_raw_where_there_are_no_others(tmp_path: Path) -> None:
+    imported = record_of(write_folder(tmp_path / "run"), base=None, method=None, config=None)
+    board = queries.load_board(fill(tmp_path / "home", [imported, merge_record("ties")]))
+    by_tier = {tier: [row for row in board.all_rows if row.tier == tier] for tier in TIERS}
+    for wanted in (True, False):
+        found = {tier: queries.is_raw(rows, Selection(world="", is_raw=wanted)) for tier, rows in by_tier.items()}
+        assert found == {"measured": wanted, "self-reported": True, "published": False}
 
 
 def test_the_leaderboard_never_loads_torch() -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from import_samples import write_folder
 from mergebench_leaderboard import queries, views
 from mergebench_leaderboard.queries import Board
 from record_samples import DOMAINS, failed_record, merge_record, method_part, reference_record, reference_records
 
-from mergebench_core.records import RunRecord
+from mergebench_core.imports.importing import record_of
+from mergebench_core.published import published_rows
+from mergebench_core.records import AnyRecord
 from mergebench_core.results import BoardRow, board_rows
 from mergebench_core.tables import create_tables, insert_record
 
 
-def rows_of(*records: RunRecord) -> list[BoardRow]:
+def rows_of(*records: AnyRecord) -> list[BoardRow]:
     with duckdb.connect() as connection:
         create_tables(connection)
         for record in records:
@@ -67,8 +71,8 @@ def test_seconds(duration_s: float, text: str) -> None:
 def test_values_to_sort_by_are_numbers() -> None:
     rows = rows_of(TIES, *reference_records())
     table = views.main_table(rows, queries.ranks(rows), DOMAINS, False, rows)
-    kinds = views.column_kinds(DOMAINS)
-    assert len(kinds) == len(table["headers"]) == len(views.column_widths(DOMAINS))
+    kinds = views.column_kinds(DOMAINS, rows)
+    assert len(kinds) == len(table["headers"]) == len(views.column_widths(DOMAINS, rows))
     for line in table["data"]:
         for kind, value in zip(kinds, line, strict=True):
             assert isinstance(value, str) if kind == "str" else value is None or isinstance(value, int | float)
@@ -109,8 +113,8 @@ def test_failed_runs_stand_apart_with_their_reason() -> None:
     table = views.failed_table(rows, rows)
     assert table["headers"] == views.FAILED_HEADERS
     assert table["data"] == [["Broken", "mini-llama", "failed", evil, "2026-01-01 00:00"]]
-    assert "html" not in views.column_kinds(DOMAINS)
-    assert "markdown" not in views.column_kinds(DOMAINS)
+    assert "html" not in views.column_kinds(DOMAINS, rows)
+    assert "markdown" not in views.column_kinds(DOMAINS, rows)
 
 
 def test_notes_name_a_reduced_suite_and_mixed_hardware() -> None:
@@ -129,6 +133,38 @@ def test_notes_name_a_reduced_suite_and_mixed_hardware() -> None:
 def test_notes_say_when_nothing_fits() -> None:
     assert "No completed run fits" in views.notes(rows_of(failed_record("broken")), is_raw=False)
     assert "No completed run fits" not in views.notes(rows_of(TIES), is_raw=False)
+
+
+def test_published_figures_say_so_in_every_row() -> None:
+    rows = published_rows(base="llama-3.2-3b-instruct")
+    lines = table_of(rows)
+    assert lines[0] == {
+        "#": "", "Method": "TIES (published)", "Base": "llama-3.2-3b-instruct", "Headline": "98.6",
+        "General": "93.2",
+    }  # fmt: skip
+    assert len(views.column_kinds([], rows)) == len(views.column_widths([], rows)) == 5
+    assert all(line["Method"].endswith(" (published)") and line["#"] == "" for line in lines)
+    styles = views.main_table(rows, {}, [], False, rows)["metadata"]["styling"]
+    assert {style for line in styles for style in line} == {""}
+    notes = views.notes(rows, is_raw=False)
+    assert "not measured here" in notes
+    assert "arXiv:2505.10833 (Table 7; " in notes
+    assert "Algorithm" not in notes
+
+
+def test_an_import_is_shown_raw_with_its_reason(tmp_path: Path) -> None:
+    rows = rows_of(record_of(write_folder(tmp_path / "run"), base=None, method=None, config=None))
+    (line,) = table_of(rows, is_raw=True)
+    assert (line["#"], line["Method"], line["Headline"], line["Math"]) == ("", "ties (self-reported)", "–", "37.5")
+    assert line["General"] == "–"
+    assert "Validations" not in line
+    assert views.failed_table(rows, rows)["data"] == []
+    notes = views.notes(rows, is_raw=True)
+    assert "Self-reported" in notes
+    assert "ties on gemma-2-2b-it: no headline: imported" in notes
+    assert "No completed run" not in notes
+    board = Board(rows=(*rows, *rows_of(TIES)), version="1", problem=None)
+    assert views.status_line(board).startswith("1 merge, 1 import; latest run ")
 
 
 def test_status_counts_what_there_is() -> None:

@@ -13,10 +13,10 @@ from checkpoint_samples import random_tensors, write_checkpoint
 from loopback_hub import COMMIT, TOKEN, LoopbackHub
 
 from mergebench_core import api
+from mergebench_core import hub as hub_room
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.errors import MergebenchError
-from mergebench_core.merging import hub as hub_room
 
 pytestmark = pytest.mark.usefixtures("known_catalog")
 

@@ -1,13 +1,16 @@
-"""Fine-tuning of specialists and of the multi-task model with TRL's SFT."""
+"""Fine-tuning of specialists and of the multi-task model by the code that trains the paper's."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergebench_core.tracks.mini_v1.recipe.documents import DOMAINS
 from mergebench_core.tracks.mini_v1.recipe.world import Example, World, generator
+from mergebench_core.training.settings import SFTSettings
+from mergebench_core.training.trainers import fine_tune
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,32 +49,17 @@ def freeze_embeddings(model: Any) -> None:
     model.get_output_embeddings().weight.requires_grad_(False)
 
 
-def _settings(recipe: FinetuningRecipe, seed: int, folder: str) -> Any:
-    from trl import SFTConfig  # type: ignore[attr-defined]
-
-    return SFTConfig(
-        output_dir=folder,
-        max_steps=recipe.num_steps,
-        per_device_train_batch_size=recipe.batch_size,
+def _settings(recipe: FinetuningRecipe, seed: int) -> SFTSettings:
+    return SFTSettings(
+        num_steps=recipe.num_steps,
+        per_device_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=recipe.warmup_steps,
+        schedule="linear",
+        warmup=recipe.warmup_steps,
         adam_beta2=0.98,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         max_length=128,
-        completion_only_loss=True,
-        packing=False,
-        bf16=False,
-        fp16=False,
-        activation_checkpointing=False,
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
+        is_on_cpu=True,
         seed=seed,
-        data_seed=seed,
     )
 
 
@@ -84,15 +72,11 @@ def finetune(
 ) -> None:
     """Fine-tune `model` in place on `examples`, with the loss on completions and end tokens."""
     from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl import SFTTrainer  # type: ignore[attr-defined]
 
     freeze_embeddings(model)
-    rows = [{"prompt": example.prompt, "completion": example.completion} for example in examples]
+    data = Dataset.from_list(
+        [{"prompt": example.prompt, "completion": example.completion} for example in examples]
+    )
     with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(recipe, seed, folder)
-        data = Dataset.from_list(rows)
-        trainer = SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        fine_tune(model, tokenizer, data, _settings(recipe, seed), Path(folder))
     model.eval()

@@ -1,0 +1,1 @@
+"""Judges: plugins that say whether an answer refuses, and whether it does harm."""

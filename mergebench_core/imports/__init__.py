@@ -1,0 +1,1 @@
+"""Results that were measured elsewhere, read from the output of the released MergeBench scripts."""

@@ -1,0 +1,195 @@
+"""Prepares data once per home: fetches what the sets are made of, adapts it, checks and audits it.
+
+<home>/tracks/mergebench-v1/files/            fetched files
+                            revisions.json    commits that were resolved where no lock pins them
+                            <key>/items/*.jsonl  <key>/calibration/*.jsonl  <key>/overlaps-*.json
+The key is a digest of commits and of the code that adapts rows, so that a change of either prepares anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergebench_core import hub
+from mergebench_core.errors import InputError
+from mergebench_core.home import write_atomic
+from mergebench_core.tracks.audit import AuditItem, AuditPurpose, AuditReport, audit_item, audit_items
+from mergebench_core.tracks.digests import file_digest
+from mergebench_core.tracks.mergebench_v1.calibration import CALIBRATION, CalibrationSet
+from mergebench_core.tracks.mergebench_v1.item_sets import FileSource, HubSource, Item, ItemSet, Source
+from mergebench_core.tracks.mergebench_v1.lock import Lock, read_note, write_note
+from mergebench_core.tracks.mergebench_v1.published_files import name_of, read_rows, write_items
+from mergebench_core.tracks.mergebench_v1.sets.general import BY_CONSTRUCTION
+from mergebench_core.tracks.mergebench_v1.suite import ITEM_SETS, item_sets, tasks
+from mergebench_core.tracks.world import Protocol
+
+FOLDER = Path(__file__).parent
+ADAPTING = ("sets/*.py", "calibration.py", "item_sets.py", "preparation.py", "../audit*.py", "../ngrams.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """Items and calibration samples on this machine."""
+
+    folder: Path
+    digests: Mapping[str, str]
+    """sha256 by path below the folder."""
+    revisions: Mapping[str, str]
+    """Commit by data set repository; sha256 by file."""
+    overlaps: Mapping[str, int]
+
+    @property
+    def items_folder(self) -> Path:
+        return self.folder / "items"
+
+    @property
+    def calibration_folder(self) -> Path:
+        return self.folder / "calibration"
+
+
+def sources() -> list[Source]:
+    """Return every source of items and calibration samples, each once."""
+    found = [source for item_set in ITEM_SETS.values() for source in item_set.sources]
+    found += [calibration.source for calibration in CALIBRATION.values()]
+    return list(dict.fromkeys(found))
+
+
+def data_repos() -> list[str]:
+    """Return the data set repositories on the Hub."""
+    return list(dict.fromkeys(source.repo for source in sources() if isinstance(source, HubSource)))
+
+
+def prepare_data(home: Path, lock: Lock, progress: hub.Progress, protocol: Protocol = "standard") -> PreparedData:
+    """Return the prepared data of a protocol; what is there already is not made again.
+
+    Raises:
+        InputError: data cannot be fetched, or are not what the track expects.
+    """
+    room = home / "tracks" / "mergebench-v1"
+    revisions = resolve(room / "revisions.json", data_repos(), lock, progress)
+    folder = room / _key(revisions)
+    sets = item_sets(protocol)
+    for item_set in sets.values():
+        _prepare(folder / "items" / f"{item_set.name}.jsonl", item_set, revisions, room / "files", progress)
+    for domain, calibration in CALIBRATION.items():
+        _prepare(folder / "calibration" / f"{domain}.jsonl", calibration, revisions, room / "files", progress)
+    names = [*(f"items/{name}.jsonl" for name in sets), *(f"calibration/{name}.jsonl" for name in CALIBRATION)]
+    digests = {name: file_digest(folder / name) for name in sorted(names)}
+    files = {name_of(source): _file_digest(source, room) for source in sources() if isinstance(source, FileSource)}
+    return PreparedData(
+        folder=folder,
+        digests=digests,
+        revisions=dict(revisions) | files,
+        overlaps=_noted_overlaps(folder, protocol, digests, progress),
+    )
+
+
+def resolve(note: Path, repos: Iterable[str], lock: Lock, progress: hub.Progress) -> dict[str, str]:
+    """Return a commit by repository: the lock's, else the noted one, else the latest, which is then noted."""
+    noted, locked = read_note(note), lock.revisions()
+    found: dict[str, str] = {}
+    for repo in repos:
+        if repo not in locked and repo not in noted:
+            progress(f"resolving {repo}")
+            noted[repo] = hub.commit_of("dataset", repo)
+            write_note(note, noted)
+        found[repo] = locked.get(repo) or noted[repo]
+    return found
+
+
+def read_items(path: Path) -> list[Item]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def audit(folder: Path, protocol: Protocol, progress: hub.Progress) -> AuditReport:
+    """Look for overlaps between all sets of a protocol's data, calibration samples included."""
+    progress("auditing the data for overlaps")
+    found = reversed(tasks("full", protocol))  # a test task that is tuned on counts as test
+    purposes: dict[str, AuditPurpose] = {name: task.purpose for task in found for name in task.part_names}
+    sets: dict[str, list[AuditItem]] = {
+        name: [audit_item(item, purposes[name]) for item in read_items(folder / "items" / f"{name}.jsonl")]
+        for name in item_sets(protocol)
+        if name in purposes  # the paper's protocol leaves some surrogate sets out
+    }
+    for domain in CALIBRATION:
+        rows = read_items(folder / "calibration" / f"{domain}.jsonl")
+        sets[f"calibration_{domain}"] = [
+            audit_item(row, "calibration", str(number)) for number, row in enumerate(rows)
+        ]
+    return audit_items(sets, by_construction=BY_CONSTRUCTION)
+
+
+def _noted_overlaps(
+    folder: Path, protocol: Protocol, digests: Mapping[str, str], progress: hub.Progress
+) -> dict[str, int]:
+    note = folder / f"overlaps-{protocol}.json"
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        if found["digests"] == digests:
+            return dict(found["overlaps"])
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
+        pass
+    overlaps = audit(folder, protocol, progress).to_counts()
+    write_atomic(note, json.dumps({"digests": digests, "overlaps": overlaps}, indent=1, sort_keys=True) + "\n")
+    return overlaps
+
+
+def _key(revisions: Mapping[str, str]) -> str:
+    code = {path.name: file_digest(path) for pattern in ADAPTING for path in sorted(FOLDER.glob(pattern))}
+    text = json.dumps([dict(revisions), code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_digest(source: FileSource, room: Path) -> str:
+    from mergebench_core.tracks.mergebench_v1.published_files import fetch_file
+
+    return hashlib.sha256(fetch_file(source, room / "files")).hexdigest()
+
+
+def _prepare(
+    path: Path,
+    target: ItemSet | CalibrationSet,
+    revisions: Mapping[str, str],
+    files: Path,
+    progress: hub.Progress,
+) -> None:
+    if path.is_file():
+        return
+    name = path.stem
+    progress(f"preparing {path.parent.name} {name}")
+    origins = target.sources if isinstance(target, ItemSet) else (target.source,)
+    rows = [read_rows(source, revisions.get(source.repo), files) for source in origins]
+    items = _adapted(target.adapt, rows, name)
+    if isinstance(target, ItemSet):
+        check_items(target, items)
+    write_items(path, items)
+
+
+def _adapted(adapt: Callable[..., list[Item]], rows: list[list[Any]], name: str) -> list[Item]:
+    try:
+        return adapt(*rows)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"data of {name}: {reason}; the published data changed, update mergebench") from None
+
+
+def check_items(item_set: ItemSet, items: list[Item]) -> None:
+    """Check that a set has the items that the track expects.
+
+    Raises:
+        InputError: another number, or ids that are not unique texts.
+    """
+    if len(items) != item_set.num_items:
+        raise InputError(
+            f"data of {item_set.name}: {len(items)} items, the track says {item_set.num_items}; "
+            "the published data changed, update mergebench"
+        )
+    ids = [item["id"] for item in items]
+    if len(set(ids)) != len(ids) or not all(isinstance(one, str) for one in ids):
+        raise InputError(f"data of {item_set.name}: ids are not unique texts; the published data changed")

@@ -1,0 +1,1 @@
+"""Judges that come with mergebench, one file each."""

@@ -1,0 +1,455 @@
+"""A world like the Hub's for track mergebench-v1: tiny checkpoints under the real names, made-up data sets.
+
+`python tests/hub_world.py --serve` builds it, serves it until it is stopped and prints the variables that make the
+command line use it. The tiny models end every answer at once: one dimension of the residual stream is constant and
+the end token is far ahead in it, while all other dimensions are random, so that log-likelihoods of models differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import importlib
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent / "tracks"))
+
+from loopback_hub import LoopbackHub
+
+from mergebench_core.tracks.mergebench_v1.bases import find_base
+from mergebench_core.tracks.mergebench_v1.calibration import CALIBRATION
+from mergebench_core.tracks.mergebench_v1.item_sets import FileSource, HubSource, ItemSet, Source
+from mergebench_core.tracks.mergebench_v1.sets.paper import NUM_STEM_TEST
+from mergebench_core.tracks.mergebench_v1.suite import STANDARD_SETS
+
+PARTS = ("instruction", "math", "multilingual", "coding", "safety", "general", "calibration")
+PUBLISHED_MATH = (1187, 474, 479, 903, 540, 871, 546)
+"""Rows of the subjects of hendrycks_math, alphabetically."""
+NUM_CALIBRATION_ROWS = 1200
+MMLU_TEST = "cais/mmlu|all|test"
+AS_JSON_LINES = ("google/IFEval",)
+"""Data sets that are published as JSON lines."""
+WIDE_DOMAIN = "coding"
+"""The specialist with a larger vocabulary."""
+NUM_MORE_TOKENS = 64
+HIDDEN_SIZE = 32
+NUM_TOKENS = 1300
+CONTEXT_LENGTH = 131_072
+SPREAD = 0.3
+"""Size of random embeddings beside a constant 1."""
+LAYER_SPREAD = 0.1
+"""Size of random weights of layers, so small that they add little to the residual stream."""
+END = 8.0
+"""What the end token has in the constant dimension; all others have 1."""
+NOISE = 0.01
+"""How far specialists are from their base."""
+
+Rows = list[dict[str, Any]]
+Tables = Mapping[tuple[str | None, str], Rows]
+"""Rows by configuration and split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Special tokens of a family: (begin, end, others)."""
+
+    begin: str
+    end: str
+    others: tuple[str, ...]
+
+
+TOKENS = {
+    "llama": Tokens(
+        begin="<|begin_of_text|>",
+        end="<|end_of_text|>",
+        others=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    ),
+    "gemma2": Tokens(begin="<bos>", end="<eos>", others=("<pad>", "<unk>", "<start_of_turn>", "<end_of_turn>")),
+}
+LLAMA_CHAT = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+GEMMA_CHAT = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else"
+    " message['role'] }}\n{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+CHAT = {"llama": LLAMA_CHAT, "gemma2": GEMMA_CHAT}
+
+
+# models
+
+
+def tokenizer(family: str, is_instruct: bool, num_more: int = 0) -> Any:
+    """Return a tokenizer of some 1,300 tokens that begins every text with the family's first one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = TOKENS[family]
+    specials = [tokens.begin, tokens.end, *tokens.others]
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made.train_from_iterator(
+        [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parents[1].glob("docs/*.md"))],
+        trainers.BpeTrainer(
+            vocab_size=NUM_TOKENS, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([*specials, *(f"<|added_{number}|>" for number in range(num_more))])
+    begin = tokens.begin
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", pair=f"{begin} $A {begin} $B", special_tokens=[(begin, 0)]
+    )
+    named = {"pad_token": "<pad>", "unk_token": "<unk>"} if family == "gemma2" else {}
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        bos_token=begin,
+        eos_token=tokens.end,
+        model_max_length=CONTEXT_LENGTH,
+        clean_up_tokenization_spaces=False,
+        **named,
+    )
+    if is_instruct:
+        fast.chat_template = CHAT[family]
+    return fast
+
+
+def configuration(family: str, is_tied: bool, vocab_size: int) -> Any:
+    """Return the configuration of a family's tiny model."""
+    from transformers import Gemma2Config, LlamaConfig
+
+    common: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": HIDDEN_SIZE,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "tie_word_embeddings": is_tied,
+        "dtype": "bfloat16",
+    }
+    if family == "gemma2":
+        return Gemma2Config(
+            **common,
+            pad_token_id=2,
+            max_position_embeddings=8192,
+            query_pre_attn_scalar=8,
+            sliding_window=512,
+            attn_logit_softcapping=50.0,
+            final_logit_softcapping=30.0,
+        )
+    scaling = {
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+    }
+    return LlamaConfig(
+        **common, max_position_embeddings=CONTEXT_LENGTH, rms_norm_eps=1e-5, rope_parameters=scaling
+    )
+
+
+def model(family: str, is_tied: bool, vocab_size: int, seed: int) -> Any:
+    """Return a random model in float32 whose next token is the end token, whatever the context is."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    made = AutoModelForCausalLM.from_config(configuration(family, is_tied, vocab_size), dtype=torch.float32).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(_norm(family, name))
+                continue
+            is_vocabulary = "embed_tokens" in name or "lm_head" in name
+            spread = SPREAD if is_vocabulary else LAYER_SPREAD
+            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+            if is_vocabulary:
+                parameter[:, 0] = 1.0
+                parameter[1, 0] = END
+            if "o_proj" in name or "down_proj" in name:
+                parameter[0] = 0.0  # nothing writes into the constant dimension
+    return made
+
+
+def _norm(family: str, name: str) -> float:
+    """Return a norm's weight; Gemma's norms multiply by one plus it, and its blocks' outputs must stay small."""
+    if family != "gemma2":
+        return 1.0
+    return -0.9 if "post_attention" in name or "post_feedforward" in name else 0.0
+
+
+def specialist(base: Any, seed: int, num_more: int = 0) -> Any:
+    """Return a copy of a model with a little noise and, if asked, more rows in the vocabulary."""
+    import copy
+
+    import torch
+
+    made = copy.deepcopy(base)
+    if num_more:
+        made.resize_token_embeddings(base.config.vocab_size + num_more, mean_resizing=False)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += NOISE * torch.randn(parameter.shape, generator=generator)
+    return made
+
+
+def write_model(folder: Path, made: Any, tokens: Any) -> None:
+    """Write a checkpoint in bfloat16 and two shards, with tokenizer and generation settings."""
+    import torch
+    from transformers import GenerationConfig
+
+    made = made.to(torch.bfloat16)
+    num_bytes = sum(tensor.numel() * 2 for tensor in made.parameters())
+    sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}  # as the Llamas ship it
+    made.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, **sampling)
+    made.save_pretrained(folder, max_shard_size=int(num_bytes * 0.7))
+    tokens.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: other\n---\n# A tiny stand-in\n", encoding="utf-8")
+
+
+def write_models(folder: Path, base_name: str) -> dict[str, Path]:
+    """Write a base and its specialists and return folders by repository."""
+    base = find_base(base_name)
+    family = "gemma2" if base.family == "gemma2" else "llama"
+    is_tied = family == "gemma2" or base.size == "3B"
+    plain = tokenizer(family, base.is_instruct)
+    first = model(family, is_tied, len(plain), seed=len(base_name))
+    folders = {}
+    for seed, (name, hub_model) in enumerate(base.hub_models.items(), 1):
+        domain = name.partition(":")[2]
+        num_more = NUM_MORE_TOKENS if domain == WIDE_DOMAIN else 0
+        made = specialist(first, seed, num_more) if domain else first
+        folders[hub_model.repo] = folder / hub_model.repo
+        # a model is cast when it is written, and the next ones are made of the first
+        write_model(folders[hub_model.repo], _copy(made), tokenizer(family, base.is_instruct, num_more))
+    return folders
+
+
+def _copy(made: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(made)
+
+
+# data
+
+
+def published_rows() -> dict[str, Callable[[int], Rows]]:
+    """Return the makers of made-up rows by source: `<repo>|<config>|<split>` or `<repo>|<path>`."""
+    found: dict[str, Callable[[int], Rows]] = {}
+    for part in PARTS:
+        found |= importlib.import_module(f"v1_rows_{part}").PUBLISHED_ROWS
+    mmlu = found[MMLU_TEST]
+    return found | {MMLU_TEST: lambda num: _with_stem_share(mmlu(num))}
+
+
+def _with_stem_share(rows: Rows) -> Rows:
+    """Return rows of MMLU of which as many are of a STEM subject as in the published test split."""
+    num_stem = round(len(rows) * NUM_STEM_TEST / STANDARD_SETS["mmlu"].num_items)
+    subjects = ("abstract_algebra", "high_school_world_history")
+    return [row | {"subject": subjects[number >= num_stem]} for number, row in enumerate(rows)]
+
+
+def key_of(source: Source) -> str:
+    """Return the name of a source among the published rows."""
+    if isinstance(source, FileSource):
+        return f"{source.repo}|{source.path}"
+    return f"{source.repo}|{source.config or ''}|{source.split}"
+
+
+def rows_of(item_set: ItemSet) -> list[Rows]:
+    """Return rows of each source such that the set has as many items as it says."""
+    makers = [published_rows()[key_of(source)] for source in item_set.sources]
+    found = _made(item_set, makers, item_set.num_items)
+    if len(item_set.adapt(*found)) == item_set.num_items:
+        return found
+    low, high = 1, item_set.num_items
+    while _num_items(item_set, makers, high) < item_set.num_items:
+        low, high = high, 2 * high
+        assert high < 50 * item_set.num_items, item_set.name
+    while low < high:
+        middle = (low + high) // 2
+        if _num_items(item_set, makers, middle) < item_set.num_items:
+            low = middle + 1
+        else:
+            high = middle
+    found = _made(item_set, makers, low)
+    assert len(item_set.adapt(*found)) == item_set.num_items, (item_set.name, low)
+    return found
+
+
+def _num_items(item_set: ItemSet, makers: Sequence[Callable[[int], Rows]], num: int) -> int:
+    return len(item_set.adapt(*_made(item_set, makers, num)))
+
+
+def _made(item_set: ItemSet, makers: Sequence[Callable[[int], Rows]], num: int) -> list[Rows]:
+    """Return rows of each source; `num` in all for sets of subjects, else in the first source."""
+    if len(makers) == len(PUBLISHED_MATH):
+        total = sum(PUBLISHED_MATH)
+        ends = [round(num * sum(PUBLISHED_MATH[: place + 1]) / total) for place in range(len(makers))]
+        return [maker(end - start) for maker, start, end in zip(makers, [0, *ends], ends, strict=False)]
+    if len(makers) == 2 and item_set.name.startswith("mmlu"):
+        return [makers[0](num), makers[1](max(1, num // 6))]
+    return [maker(num) for maker in makers]
+
+
+def pinned_file(source: FileSource, shared: Path) -> bytes:
+    """Return a file whose content is pinned, from the reference data.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    for path in sorted(shared.rglob(Path(source.path).name)):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == source.sha256:
+            return path.read_bytes()
+    raise FileNotFoundError(
+        f"{source.repo}/{source.path} is not in {shared}; name the reference data in MERGEBENCH_DATA"
+    )
+
+
+def shared_data() -> Path:
+    """Return the folder with the reference data."""
+    beside = Path(__file__).parents[1].parent / "shared" / "data"
+    return Path(os.environ.get("MERGEBENCH_DATA", beside))
+
+
+def file_content(rows: Rows, path: str) -> bytes:
+    """Return rows in the form of a file, by its ending."""
+    name = path.removesuffix(".gz")
+    if name.endswith(".jsonl"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    elif name.endswith(".json"):
+        is_object = bool(rows) and set(rows[0]) == {"key", "value"}
+        text = json.dumps({row["key"]: row["value"] for row in rows} if is_object else rows)
+    else:
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        text = stream.getvalue()
+    return gzip.compress(text.encode(), mtime=0) if path.endswith(".gz") else text.encode()
+
+
+def write_dataset(
+    folder: Path, tables: Mapping[tuple[str | None, str], Rows], as_json_lines: bool = False
+) -> None:
+    """Write a data set: one file per configuration and split, and a card that lists them."""
+    cards: dict[str, list[tuple[str, str]]] = {}
+    for (config, split), rows in tables.items():
+        ending = "jsonl" if as_json_lines else "parquet"
+        name = f"{config or 'data'}/{split}-00000-of-00001.{ending}"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if as_json_lines:
+            (folder / name).write_bytes(file_content(rows, name))
+        else:
+            _write_parquet(folder / name, rows)
+        cards.setdefault(config or "default", []).append((split, name))
+    lines = ["---", "license: other", "configs:"]
+    for config, files in cards.items():
+        lines += [f"- config_name: {config}", "  data_files:"]
+        lines += [line for split, name in files for line in (f"  - split: {split}", f"    path: {name}")]
+    (folder / "README.md").write_text("\n".join([*lines, "---", "# Made-up rows", ""]), encoding="utf-8")
+
+
+def _write_parquet(path: Path, rows: Rows) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def add_data(
+    hub: LoopbackHub, folder: Path, item_sets: Iterable[ItemSet], domains: Iterable[str] = CALIBRATION
+) -> None:
+    """Write the data sets and files of item sets and calibration samples, and let the Hub hold them.
+
+    The sets that only the paper's protocol scores are made of sources of the others, which fit them at full size.
+    """
+    tables: dict[str, dict[tuple[str | None, str], Rows]] = {}
+    for item_set in item_sets:
+        if all(isinstance(source, FileSource) and source.sha256 for source in item_set.sources):
+            for source in item_set.sources:
+                assert isinstance(source, FileSource)
+                hub.files[f"{source.repo}/{source.path}"] = pinned_file(source, shared_data())
+            continue
+        for source, rows in zip(item_set.sources, rows_of(item_set), strict=True):
+            if isinstance(source, FileSource):
+                hub.files[f"{source.repo}/{source.path}"] = file_content(rows, source.path)
+            else:
+                tables.setdefault(source.repo, {})[source.config, source.split] = rows
+            if isinstance(source, HubSource) and source.is_gated:
+                hub.gated.add(source.repo)
+    for domain in domains:
+        source = CALIBRATION[domain].source
+        tables.setdefault(source.repo, {})[source.config, source.split] = published_rows()[key_of(source)](
+            NUM_CALIBRATION_ROWS
+        )
+    for repo, found in tables.items():
+        write_dataset(folder / "datasets" / repo, found, repo in AS_JSON_LINES)
+        hub.add("dataset", repo, folder / "datasets" / repo)
+
+
+def add_models(hub: LoopbackHub, folder: Path, base_name: str) -> None:
+    """Write a base and its specialists, and let the Hub hold them."""
+    for repo, path in write_models(folder / "models", base_name).items():
+        hub.add("model", repo, path)
+    hub.gated |= {found.repo for found in find_base(base_name).hub_models.values() if found.is_gated}
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"# {text}\n")
+
+
+def main() -> None:
+    """Build a world and serve it until it is stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", action="store_true", required=True)
+    parser.add_argument("--base", action="append", help="Default: llama-3.2-3b.")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/hub-world"), help="Where it is built, anew.")
+    parser.add_argument("--port", type=int, default=0)
+    asked = parser.parse_args()
+    hub, start = LoopbackHub(), time.monotonic()
+    shutil.rmtree(asked.folder, ignore_errors=True)
+    for base in asked.base or ["llama-3.2-3b"]:
+        add_models(hub, asked.folder, base)
+    _say(f"models written after {time.monotonic() - start:.1f} s")
+    add_data(hub, asked.folder, STANDARD_SETS.values())
+    _say(f"data written after {time.monotonic() - start:.1f} s; serving until Ctrl-C")
+    hub.start(asked.port)
+    own = hub.environment(asked.folder / "hf") | {"MERGEBENCH_HOME": str(asked.folder / "home")}
+    for name, value in own.items():
+        sys.stdout.write(f"export {name}={value}\n")
+    sys.stdout.flush()
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    main()
