@@ -281,6 +281,11 @@ def key_of(source: Source) -> str:
     return f"{source.repo}|{source.config or ''}|{source.split}"
 
 
+def made_rows(item_set: ItemSet, num: int) -> list[Rows]:
+    """Return that many rows of each source, or of all together where a set has many."""
+    return _made(item_set, [published_rows()[key_of(source)] for source in item_set.sources], num)
+
+
 def rows_of(item_set: ItemSet) -> list[Rows]:
     """Return rows of each source such that the set has as many items as it says."""
     makers = [published_rows()[key_of(source)] for source in item_set.sources]

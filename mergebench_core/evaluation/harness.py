@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mergebench_core.errors import InputError
+from mergebench_core.errors import InputError, MergebenchError
 from mergebench_core.evaluation.engines.engine import Engine
 from mergebench_core.evaluation.libraries import settle_libraries
 from mergebench_core.evaluation.session import Session, within
@@ -97,21 +97,26 @@ class Harness:
         )
 
     def _score_part(self, task: Task, name: str) -> PartResult:
-        samples = self._samples(task, name)
+        results = self._evaluate(task, name)
         metric, _, filter_name = task.metric.partition(",")
         chosen = sorted(
-            (sample for sample in samples if sample["filter"] == filter_name), key=lambda row: int(row["doc_id"])
+            (sample for sample in results["samples"][name] if sample["filter"] == filter_name),
+            key=lambda row: int(row["doc_id"]),
         )
         if not chosen:
             raise InputError(f"task {name} gave no items; reinstall")
         is_sampled = task.decoding is not None and task.decoding.num_samples > 1
         return PartResult(
             rows=tuple(_row(sample, metric, name if task.parts else "", is_sampled) for sample in chosen),
-            other_metrics={key: mean for key in task.other_metrics if (mean := _mean(samples, key)) is not None},
+            other_metrics={
+                key: float(results["results"][name][key])
+                for key in task.other_metrics
+                if key in results["results"][name]
+            },
         )
 
-    def _samples(self, task: Task, name: str) -> list[dict[str, Any]]:
-        """Return lm-eval's rows: one per item and filter."""
+    def _evaluate(self, task: Task, name: str) -> dict[str, Any]:
+        """Return lm-eval's results: aggregated metrics, and a row per item and filter."""
         import torch
         from lm_eval import evaluator
 
@@ -124,24 +129,23 @@ class Harness:
         size = self._settings.generation_batch_size if is_generated else None
         self._engine.set_batch_size(size or self._settings.batch_size)
         has_template = task.is_instruction and self._session.prompt_format == "chat"
-        with within(self._session), contextlib.redirect_stderr(io.StringIO()):  # its bars cannot be switched off
-            results = evaluator.evaluate(
-                lm=model,
-                task_dict=self._loaded[name],
-                bootstrap_iters=0,
-                log_samples=True,
-                apply_chat_template=has_template,
-            )
-        found: list[dict[str, Any]] = results["samples"][name]
-        return found
-
-
-def _mean(samples: list[dict[str, Any]], key: str) -> float | None:
-    """Return the mean of a metric over the rows of its filter; an item may have several values of it, or none."""
-    metric, _, filter_name = key.partition(",")
-    found = [sample[metric] for sample in samples if sample["filter"] == filter_name and metric in sample]
-    values = [float(value) for row in found for value in (row if isinstance(row, list) else [row])]
-    return sum(values) / len(values) if values else None
+        try:
+            with (
+                within(self._session),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):  # its bars cannot be switched off
+                results: dict[str, Any] = evaluator.evaluate(
+                    lm=model,
+                    task_dict=self._loaded[name],
+                    bootstrap_iters=0,
+                    log_samples=True,
+                    apply_chat_template=has_template,
+                )
+        except torch.OutOfMemoryError:
+            raise MergebenchError(
+                f"task {name}: the GPU has too little memory for this model; use a larger one, or --engine vllm"
+            ) from None
+        return results
 
 
 def _row(sample: dict[str, Any], metric: str, part: str, is_sampled: bool) -> ItemRow:

@@ -81,8 +81,6 @@ class EvaluationSettings:
     """In which models are scored: `auto` is their stored one."""
     device: Literal["cpu", "auto"] = "cpu"
     """`auto` takes a GPU where there is one."""
-    attention: Literal["eager", "sdpa"] = "eager"
-    """transformers' implementation of attention, where the architecture leaves a choice."""
     truncates: bool = False
     """Whether prompts that are too long lose their beginning; else they are an error."""
 
@@ -232,13 +230,7 @@ def track_digest(track: Track) -> str:
         }
         | _unusual(
             evaluation,
-            {
-                "generation_batch_size": None,
-                "dtype": "auto",
-                "device": "cpu",
-                "truncates": False,
-                "attention": "eager",
-            },
+            {"generation_batch_size": None, "dtype": "auto", "device": "cpu", "truncates": False},
         ),
         "file_digests": dict(track.file_digests),
     }

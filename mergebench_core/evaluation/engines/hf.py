@@ -33,7 +33,7 @@ class HfEngine:
         is_on_gpu = settings.device == "auto" and torch.cuda.is_available()
         self._device = torch.device("cuda" if is_on_gpu else "cpu")
         self.tokenizer: Any = load_tokenizer(path)
-        self.model: Any = _load_model(path, settings)
+        self.model: Any = _load_model(path, settings.dtype)
         self._language_model: Any = None
         self._tensors: dict[str, torch.Tensor] = {}
         self._move_to(self._device)
@@ -132,22 +132,17 @@ def load_tokenizer(path: Path) -> Any:
         raise _unreadable(path, error) from None
 
 
-def _load_model(path: Path, settings: EvaluationSettings) -> Any:
+def _load_model(path: Path, dtype: str) -> Any:
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-        # Gemma-2 soft-caps its attention logits, which only the eager implementation does
-        is_capped = getattr(config, "attn_logit_softcapping", None) is not None
+        # eager: Gemma-2 soft-caps its attention logits, which other implementations leave out; and sdpa is slower at
+        # generating from padded prompts
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=settings.dtype,
-            attn_implementation="eager" if is_capped else settings.attention,
-            local_files_only=True,
-            output_loading_info=True,
+            path, dtype=dtype, attn_implementation="eager", local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreadable(path, error) from None

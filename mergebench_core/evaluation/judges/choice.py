@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING
 
 from mergebench_core.hub import Progress
 from mergebench_core.tracks.track import Track
+
+SHARED_FRACTION = "0.6"
+"""Of a GPU's memory for vLLM where a judge's model lives beside it."""
 
 if TYPE_CHECKING:
     from mergebench_core.evaluation.judges.judge import Judge
@@ -20,10 +24,14 @@ def open_judge(track: Track, progress: Progress) -> tuple[Track, Judge | None]:
     """
     if track.judge is None:
         return track, None
+    from mergebench_core.evaluation.engines.vllm import FRACTION_VARIABLE
     from mergebench_core.evaluation.judges.factory import JudgeSettings
     from mergebench_core.evaluation.judges.registry import find_judge
 
     name, _, revision = track.judge.partition("@")
-    settings = JudgeSettings(revision=revision or None, engine="hf", progress=progress)
-    judge = find_judge(name).open(settings)
+    factory = find_judge(name)
+    if factory.repo is not None and track.engine == "vllm" and FRACTION_VARIABLE not in os.environ:
+        os.environ[FRACTION_VARIABLE] = SHARED_FRACTION
+        progress(f"vLLM takes {SHARED_FRACTION} of the GPU, a judge shares it; {FRACTION_VARIABLE} changes that")
+    judge = factory.open(JudgeSettings(revision=revision or None, engine="hf", progress=progress))
     return dataclasses.replace(track, judge=f"{judge.name}@{judge.revision}"), judge

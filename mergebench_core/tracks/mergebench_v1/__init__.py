@@ -39,7 +39,6 @@ def load(options: WorldOptions) -> Track:
             num_threads=1,
             dtype="bfloat16",
             device="auto",
-            attention="sdpa",
             truncates=True,
         ),
         file_digests=file_digests(_FOLDER, DIGEST_PATTERNS),

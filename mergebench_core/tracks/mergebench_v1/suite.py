@@ -25,7 +25,8 @@ ITEM_SETS: dict[str, ItemSet] = STANDARD_SETS | PAPER_SETS
 
 def item_sets(protocol: Protocol) -> dict[str, ItemSet]:
     """Return the sets that a protocol scores, by name."""
-    return ITEM_SETS if protocol == "paper" else STANDARD_SETS
+    scored = {name for task in tasks("full", protocol) for name in task.part_names}
+    return {name: item_set for name, item_set in ITEM_SETS.items() if name in scored}
 
 
 def tasks(suite: Suite, protocol: Protocol = "standard") -> tuple[Task, ...]:
