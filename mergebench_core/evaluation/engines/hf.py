@@ -139,7 +139,7 @@ def _load_model(path: Path, dtype: str) -> Any:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        # eager: Gemma-2 soft-caps its attention logits, which other implementations leave out; and sdpa is slower at
+        # eager: Gemma-2 soft-caps its attention logits, which other implementations leave out; sdpa is slower at
         # generating from padded prompts
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation="eager", local_files_only=True, output_loading_info=True
