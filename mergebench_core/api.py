@@ -79,6 +79,7 @@ def open_bench(
         InputError: no such track, base or option, or something cannot be fetched.
         StoreError: the home cannot be written.
     """
+    from mergebench_core.evaluation.engines.engine import check_engine
     from mergebench_core.evaluation.judges.choice import open_judge
     from mergebench_core.evaluation.libraries import allow_network
     from mergebench_core.workbench import Workbench
@@ -86,9 +87,10 @@ def open_bench(
     world = load_track(track, options)
     world.base(base)
     place = writable_home(home)
+    check_engine(world.engine)  # what is missing here is said before gigabytes are fetched
     allow_network()
-    world = fetch_track(world, base, place, progress)
     world, judge = open_judge(world, progress)
+    world = fetch_track(world, base, place, progress)
     return Workbench(
         track=world,
         base=base,

@@ -14,7 +14,7 @@ from mergebench_core.worker.catalog import find_method
 @pytest.fixture
 def records(vllm, toy_track, catalog, tmp_path, monkeypatch):
     """Run one method on both engines."""
-    monkeypatch.setattr("mergebench_core.evaluation.engines.vllm._require_vllm", lambda: None)
+    monkeypatch.setattr("mergebench_core.evaluation.engines.vllm.require_vllm", lambda: None)
     tasks = tuple(task for task in toy_track.tasks if task.purpose == "surrogate" or task.domain == "math")
     found = {}
     for engine in ("hf", "vllm"):

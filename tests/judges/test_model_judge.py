@@ -241,7 +241,7 @@ def test_no_gpu(hub, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     factory = factory_of(wildguard)
     with pytest.raises(
-        InputError, match=r"^judge wildguard needs a GPU, and there is none; set its device to cpu"
+        InputError, match=r"^judge wildguard needs a GPU, and there is none; --judge chooses one that needs none"
     ):
         factory.open(JudgeSettings())
     with pytest.raises(InputError, match=r"^judge wildguard: the engine vllm needs a GPU"):

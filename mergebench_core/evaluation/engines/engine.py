@@ -47,6 +47,18 @@ class Engine(Protocol):
         """Free everything; the engine is not used again."""
 
 
+def check_engine(name: EngineName) -> None:
+    """Check, before anything is fetched for it, that an engine can run here.
+
+    Raises:
+        InputError: it is not installed, or needs a GPU that is not there.
+    """
+    if name == "vllm":
+        from mergebench_core.evaluation.engines.vllm import require_vllm
+
+        require_vllm()
+
+
 def open_engine(name: EngineName, path: Path, settings: EvaluationSettings, work_folder: Path) -> Engine:
     """Load the model in folder `path` into an engine.
 

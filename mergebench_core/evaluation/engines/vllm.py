@@ -55,7 +55,7 @@ class VllmEngine:
             InputError: vLLM is not installed, there is no GPU, or its fraction to use is no fraction.
         """
         settle_libraries()
-        _require_vllm()
+        require_vllm()
         self._fraction = gpu_memory_fraction()
         self._path = path
         self._settings = settings
@@ -202,7 +202,7 @@ def sampling_seed(tokens: Sequence[int], repeat: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def _require_vllm() -> None:
+def require_vllm() -> None:
     import torch
 
     if importlib.util.find_spec("vllm") is None:

@@ -155,8 +155,8 @@ class ModelJudgeFactory:
             raise InputError(f"judge {self.name}: the engine vllm needs a GPU, and there is none; choose hf")
         if settings.device is None and "gpu" in self.needs and not has_gpu:
             raise InputError(
-                f"judge {self.name} needs a GPU, and there is none; set its device to cpu to let it take hours, "
-                "or choose another judge, whose scores are not comparable"
+                f"judge {self.name} needs a GPU, and there is none; --judge chooses one that needs none, such as "
+                "refusal_phrases, whose scores are not comparable"
             )
 
 

@@ -58,6 +58,18 @@ class ItemSet:
     """Size of the fixed subset that the lite suite scores; None for all."""
 
 
+def row_text(row: Row, column: str, where: str) -> str:
+    """Return the text in a column of a row.
+
+    Raises:
+        ValueError: there is none; the message begins with `where`.
+    """
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: column '{column}' is no text but {value!r}")
+    return value
+
+
 def lite_subset(items: Sequence[Item], name: str, num_items: int) -> list[Item]:
     """Return the items whose ids have the smallest sha256 under the set's name, in their order.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mergebench_core.tracks.mergebench_v1.item_sets import HubSource, Item, ItemSet, Row, lite_subset
+from mergebench_core.tracks.mergebench_v1.item_sets import HubSource, Item, ItemSet, Row, lite_subset, row_text
 from mergebench_core.tracks.mergebench_v1.tasks.math import last_boxed
 from mergebench_core.tracks.track import Decoding, Task
 
@@ -50,13 +50,6 @@ STEM_SUBJECTS = {
 NUM_DEV = 5
 
 
-def _text(row: Row, column: str, where: str) -> str:
-    value = row.get(column)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: column '{column}' is no text but {value!r}")
-    return value
-
-
 def adapt_gsm8k(rows: Sequence[Row]) -> list[Item]:
     """Return GSM8K's items; the answer is the number after the last `####`.
 
@@ -66,10 +59,10 @@ def adapt_gsm8k(rows: Sequence[Row]) -> list[Item]:
     items = []
     for index, row in enumerate(rows):
         where = f"gsm8k row {index}"
-        _, mark, answer = _text(row, "answer", where).rpartition("####")
+        _, mark, answer = row_text(row, "answer", where).rpartition("####")
         if not mark or not answer.strip():
             raise ValueError(f"{where}: no '#### <number>' at the end of the answer")
-        items.append({"id": str(index), "question": _text(row, "question", where), "answer": answer.strip()})
+        items.append({"id": str(index), "question": row_text(row, "question", where), "answer": answer.strip()})
     return items
 
 
@@ -83,10 +76,10 @@ def adapt_math(*subjects: Sequence[Row]) -> list[Item]:
     for subject, rows in zip(MATH_SUBJECTS, subjects, strict=True):
         for index, row in enumerate(rows):
             where = f"math {subject} row {index}"
-            answer = last_boxed(_text(row, "solution", where))
+            answer = last_boxed(row_text(row, "solution", where))
             if not answer:
                 raise ValueError(f"{where}: no boxed answer in the solution")
-            problem, level = _text(row, "problem", where), str(row["level"])
+            problem, level = row_text(row, "problem", where), str(row["level"])
             items.append({"id": f"{subject}/{index}", "problem": problem, "answer": answer, "level": level})
     return items
 
@@ -97,7 +90,7 @@ def _stem_item(row: Row, identity: str, where: str) -> Item:
         raise ValueError(f"{where}: not four choices, or the answer {row['answer']!r} is none of 0 to 3")
     subject = row["subject"].replace("_", " ")
     lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", choices, strict=True)]
-    prompt = "\n".join([_text(row, "question", where).strip(), *lines, "Answer:"])
+    prompt = "\n".join([row_text(row, "question", where).strip(), *lines, "Answer:"])
     description = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
     return {"id": identity, "prompt": description + prompt, "label": int(row["answer"])}
 

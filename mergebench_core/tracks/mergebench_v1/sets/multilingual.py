@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from mergebench_core.tracks.mergebench_v1.item_sets import HubSource, Item, ItemSet, Row, lite_subset
+from mergebench_core.tracks.mergebench_v1.item_sets import HubSource, Item, ItemSet, Row, lite_subset, row_text
 from mergebench_core.tracks.track import Task
 
 LANGUAGES = ("fr", "es", "de", "ru")
@@ -26,13 +26,6 @@ _OPTIONS = tuple(f"option_{letter}" for letter in "abcde")
 _LAMBADA = "lambada"
 
 
-def _text(row: Row, column: str, where: str) -> str:
-    value = row.get(column)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: column '{column}' is no text but {value!r}")
-    return value
-
-
 def _options(row: Row, columns: Sequence[str]) -> list[str]:
     return [str(row[column]) if row.get(column) is not None else "" for column in columns]
 
@@ -45,7 +38,7 @@ def _item(row: Row, prompt: str, choices: list[str], label: int, where: str) -> 
 
 
 def _letter(row: Row, where: str) -> int:
-    answer = _text(row, "answer", where).strip().upper()
+    answer = row_text(row, "answer", where).strip().upper()
     if len(answer) != 1 or answer not in _LETTERS:
         raise ValueError(f"{where}: the answer is no letter from A to E but {answer!r}")
     return _LETTERS.index(answer)
@@ -77,7 +70,10 @@ def adapt_mmlu(rows: Sequence[Row]) -> list[Item]:
     for index, row in enumerate(rows):
         where = f"m_mmlu row {index} ({row.get('id')})"
         options = zip("ABCD", _options(row, _OPTIONS[:4]), strict=True)
-        lines = [_text(row, "instruction", where).strip(), *(f"{letter}. {option}" for letter, option in options)]
+        lines = [
+            row_text(row, "instruction", where).strip(),
+            *(f"{letter}. {option}" for letter, option in options),
+        ]
         items.append(_item(row, "\n".join([*lines, "Answer:"]), list("ABCD"), _letter(row, where), where))
     return _with_own_ids(items)
 
@@ -92,7 +88,7 @@ def adapt_arc(rows: Sequence[Row]) -> list[Item]:
     for index, row in enumerate(rows):
         where = f"m_arc row {index} ({row.get('id')})"
         choices = [clean_text(option) for option in _options(row, _OPTIONS) if option]
-        prompt = f"Question: {clean_text(_text(row, 'instruction', where))}\nAnswer:"
+        prompt = f"Question: {clean_text(row_text(row, 'instruction', where))}\nAnswer:"
         items.append(_item(row, prompt, choices, _letter(row, where), where))
     return _with_own_ids(items)
 
@@ -124,7 +120,7 @@ def adapt_lambada(rows: Sequence[Row]) -> list[Item]:
     items = []
     for index, row in enumerate(rows):
         where = f"lambada row {index}"
-        start, space, word = _text(row, "text", where).rpartition(" ")
+        start, space, word = row_text(row, "text", where).rpartition(" ")
         if not space or not word:
             raise ValueError(f"{where}: no last word in {row['text']!r}")
         items.append({"id": str(index), "prompt": start, "continuation": f" {word}"})

@@ -17,6 +17,7 @@ from mergebench_core.tracks.mergebench_v1.item_sets import (
     ItemSet,
     Row,
     lite_subset,
+    row_text,
 )
 from mergebench_core.tracks.track import Decoding, Task
 
@@ -26,13 +27,6 @@ NUM_OF_EACH_KIND = 210
 GREEDY = Decoding(max_tokens=512)
 REFUSAL = ("harm,judged", "unjudged,judged")
 _WILDJAILBREAK = "wildjailbreak"
-
-
-def _text(row: Row, column: str, where: str) -> str:
-    value = row[column]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: column '{column}' is no text but {value!r}")
-    return value
 
 
 def _one_of(row: Row, column: str, known: Sequence[object], where: str) -> object:
@@ -59,7 +53,7 @@ def adapt_wildguardtest(rows: Sequence[Row]) -> list[Item]:
         items.append(
             {
                 "id": str(index),
-                "prompt": _text(row, "prompt", where),
+                "prompt": row_text(row, "prompt", where),
                 "kind": kind,
                 "category": str(row["subcategory"]),
             }
@@ -76,13 +70,13 @@ def adapt_harmbench(rows: Sequence[Row]) -> list[Item]:
     items = []
     for index, row in enumerate(rows):
         where = f"harmbench row {index}"
-        behaviour, context = _text(row, "Behavior", where), row["ContextString"] or ""
+        behaviour, context = row_text(row, "Behavior", where), row["ContextString"] or ""
         kind = _one_of(row, "FunctionalCategory", ("standard", "contextual", "copyright"), where)
         if kind == "contextual" and not context.strip():
             raise ValueError(f"{where}: a contextual behaviour without context")
         items.append(
             {
-                "id": _text(row, "BehaviorID", where),
+                "id": row_text(row, "BehaviorID", where),
                 "prompt": f"{context}\n\n---\n\n{behaviour}" if context.strip() else behaviour,
                 "kind": str(kind),
                 "category": str(row["SemanticCategory"]),
@@ -100,12 +94,12 @@ def adapt_do_anything_now(rows: Sequence[Row]) -> list[Item]:
     items = []
     for index, row in enumerate(rows):
         where = f"do_anything_now row {index}"
-        question = hashlib.sha256(_text(row, "vanilla", where).strip().encode()).hexdigest()[:16]
+        question = hashlib.sha256(row_text(row, "vanilla", where).strip().encode()).hexdigest()[:16]
         items.append(
             {
                 "id": str(index),
                 "cluster": question,
-                "prompt": _text(row, "adversarial", where),
+                "prompt": row_text(row, "adversarial", where),
                 "category": str(row["source"]),
             }
         )
@@ -124,7 +118,7 @@ def adapt_xstest(rows: Sequence[Row]) -> list[Item]:
         items.append(
             {
                 "id": str(row["id"]),
-                "prompt": _text(row, "prompt", where),
+                "prompt": row_text(row, "prompt", where),
                 "is_unsafe": _one_of(row, "label", ("safe", "unsafe"), where) == "unsafe",
                 "kind": str(row["type"]),
             }
@@ -160,7 +154,7 @@ def wildjailbreak_items(rows: Sequence[Row]) -> list[Item]:
         items.append(
             {
                 "id": str(index),
-                "prompt": _text(row, "adversarial", where),
+                "prompt": row_text(row, "adversarial", where),
                 "is_unsafe": kind == "adversarial_harmful",
             }
         )
