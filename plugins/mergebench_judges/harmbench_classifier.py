@@ -54,6 +54,7 @@ def mergebench_register_judges(register) -> None:  # type: ignore[no-untyped-def
             name="harmbench_classifier",
             title="HarmBench classifier",
             repo="cais/HarmBench-Llama-2-13b-cls",
+            says_refusals=False,
             instruction=Instruction(
                 template=TEMPLATE, parse=parse, max_tokens=MAX_TOKENS, max_answer_tokens=MAX_ANSWER_TOKENS
             ),

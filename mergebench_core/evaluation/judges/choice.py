@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
+from mergebench_core.errors import InputError
 from mergebench_core.hub import Progress
 from mergebench_core.tracks.track import Track
 
@@ -20,7 +21,7 @@ def open_judge(track: Track, progress: Progress) -> tuple[Track, Judge | None]:
     """Return the track with its judge's revision, and the judge; None where no task is judged.
 
     Raises:
-        InputError: no such judge, or its model cannot be fetched.
+        InputError: no such judge, one that says nothing of refusals, or its model cannot be fetched.
     """
     if track.judge is None:
         return track, None
@@ -30,6 +31,11 @@ def open_judge(track: Track, progress: Progress) -> tuple[Track, Judge | None]:
 
     name, _, revision = track.judge.partition("@")
     factory = find_judge(name)
+    if not getattr(factory, "says_refusals", True):
+        raise InputError(
+            f"judge {name} says nothing of refusals, by which the safety tasks are scored; choose another, such as "
+            "wildguard"
+        )
     if factory.repo is not None and track.engine == "vllm" and FRACTION_VARIABLE not in os.environ:
         os.environ[FRACTION_VARIABLE] = SHARED_FRACTION
         progress(f"vLLM takes {SHARED_FRACTION} of the GPU, a judge shares it; {FRACTION_VARIABLE} changes that")

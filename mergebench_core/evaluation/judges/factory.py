@@ -36,7 +36,10 @@ class JudgeSettings:
 
 
 class JudgeFactory(Protocol):
-    """Opens one judge. Importing and registering it loads no model and no heavy library."""
+    """Opens one judge. Importing and registering it loads no model and no heavy library.
+
+    One whose verdicts never say whether an answer refuses sets `says_refusals = False`; it can score no track.
+    """
 
     @property
     def name(self) -> str:

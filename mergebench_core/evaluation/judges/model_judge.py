@@ -130,6 +130,7 @@ class ModelJudgeFactory:
     instruction: Instruction
     revision: str = UNPINNED
     needs: frozenset[str] = frozenset({"gpu"})
+    says_refusals: bool = True
 
     def open(self, settings: JudgeSettings) -> ModelJudge:
         """Return the judge, its model fetched; its revision is the model's commit.

@@ -1,0 +1,50 @@
+"""Which judge a world gets: named, of a known revision, and one that can score the safety tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mergebench_core.errors import InputError
+from mergebench_core.evaluation.judges.choice import open_judge
+from mergebench_core.evaluation.judges.registry import find_judge
+from mergebench_core.tracks.registry import load_track
+from mergebench_core.tracks.world import WorldOptions
+
+
+def world(judge: str):
+    return load_track("mergebench-v1", WorldOptions(judge=judge))
+
+
+def silent(line: str) -> None:
+    """Take a line of progress."""
+
+
+def test_the_revision_becomes_part_of_the_world():
+    track, judge = open_judge(world("refusal_phrases"), silent)
+    assert track.judge == f"refusal_phrases@{find_judge('refusal_phrases').revision}"
+    assert track.digest != world("refusal_phrases").digest
+    assert judge is not None
+    assert open_judge(track, silent)[0] == track
+
+
+def test_a_track_without_judged_tasks_has_none():
+    track = load_track("mini-v1")
+    assert open_judge(track, silent) == (track, None)
+
+
+def test_another_revision_is_refused():
+    track = dataclasses.replace(world("refusal_phrases"), judge="refusal_phrases@000000000000")
+    with pytest.raises(InputError, match="is wanted"):
+        open_judge(track, silent)
+
+
+def test_a_judge_of_harm_alone_cannot_score_refusals():
+    with pytest.raises(InputError, match="says nothing of refusals"):
+        open_judge(world("harmbench_classifier"), silent)
+
+
+def test_an_unknown_judge_is_refused():
+    with pytest.raises(InputError, match="unknown judge 'refusals'"):
+        open_judge(world("refusals"), silent)
