@@ -33,8 +33,8 @@ def open_judge(track: Track, progress: Progress) -> tuple[Track, Judge | None]:
     factory = find_judge(name)
     if not getattr(factory, "says_refusals", True):
         raise InputError(
-            f"judge {name} says nothing of refusals, by which the safety tasks are scored; choose another, such as "
-            "wildguard"
+            f"judge {name} says nothing of refusals, by which the safety tasks are scored; "
+            "choose another, such as wildguard"
         )
     if factory.repo is not None and track.engine == "vllm" and FRACTION_VARIABLE not in os.environ:
         os.environ[FRACTION_VARIABLE] = SHARED_FRACTION
