@@ -44,7 +44,7 @@ RULES = """\
   a ranking with those of the `standard` protocol.
 - **Pins.** `mergebench track lock` writes commits and file digests of all repositories into the package. Until
   there is a lock, commits are resolved once per home, stand in every record, and are part of the track's
-  digest.
+  digest, so that each base is a world of its own on the board.
 - **Overlaps.** When data are prepared, calibration, surrogate, generalization and test items are compared
   (exact, 13-grams of words, question ids across languages); the record keeps the counts, `mergebench track
   audit` shows them.

@@ -22,6 +22,7 @@ Progress = Callable[[str], None]
 RepoKind = Literal["model", "dataset"]
 SPARE_BYTES = 2**30
 """Left free on the disk beyond what is fetched."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]+))?")
 ALLOWED = (
     "*.safetensors",
@@ -62,13 +63,16 @@ class RepoFile:
 def fetch(repo: str, revision: str | None, progress: Progress) -> tuple[Path, str]:
     """Return the folder of a model in the local cache, fetched if need be, and its commit.
 
-    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are respected. What was fetched in part goes on.
+    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are respected. What was fetched in part goes on; a commit
+    that is here whole is not asked for.
 
     Raises:
         CheckpointError: no such repository or revision, no right to it, no network, no room.
     """
     from huggingface_hub import snapshot_download
 
+    if revision and COMMIT.fullmatch(revision) and (found := cached(repo, revision)):
+        return found, revision
     name = f"{repo}@{revision}" if revision else repo
     progress(f"fetching {name}")
     with one_line(f"model {name}", CheckpointError), quiet():
