@@ -63,8 +63,8 @@ class RepoFile:
 def fetch(repo: str, revision: str | None, progress: Progress) -> tuple[Path, str]:
     """Return the folder of a model in the local cache, fetched if need be, and its commit.
 
-    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are respected. What was fetched in part goes on; a commit
-    that is here whole is not asked for.
+    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are respected. What was fetched in part goes on; a
+    commit that is here whole is not asked for.
 
     Raises:
         CheckpointError: no such repository or revision, no right to it, no network, no room.
