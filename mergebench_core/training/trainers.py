@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,14 @@ def last_checkpoint(folder: Path) -> Path | None:
     return folder / f"checkpoint-{max(steps)}" if steps else None
 
 
+def _checkpointing_name() -> str:
+    """Return transformers' name for activation checkpointing, which changed within the versions that fit vLLM."""
+    from transformers import TrainingArguments
+
+    names = {field.name for field in fields(TrainingArguments)}
+    return "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+
+
 def _shared(settings: TrainerSettings, folder: Path) -> dict[str, Any]:
     saves = settings.num_steps_between_saves
     saving = {"save_strategy": "no"} if saves is None else {"save_strategy": "steps", "save_steps": saves}
@@ -102,7 +111,7 @@ def _shared(settings: TrainerSettings, folder: Path) -> dict[str, Any]:
         "max_grad_norm": settings.max_grad_norm,
         "bf16": settings.is_bf16,
         "fp16": False,
-        "activation_checkpointing": settings.has_activation_checkpointing,
+        _checkpointing_name(): settings.has_activation_checkpointing,
         "use_cpu": settings.is_on_cpu,
         "report_to": "none",
         **saving,
