@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_world import WIDE_DOMAIN, add_data, add_models
+from hub_models import WIDE_DOMAIN
+from hub_world import add_data, add_models
 from loopback_hub import LoopbackHub
 from small_v1 import SMALL_SETS
 

@@ -12,7 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tracks"))
 
-from hub_world import made_rows, write_models
+from hub_models import write_models
+from hub_world import made_rows
 from mergebench_judges import refusal_phrases
 from small_v1 import NUM_ROWS, SMALL_SETS
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from checkpoint_samples import random_tensors, write_checkpoint
-from hub_world import add_data, file_content, model, published_rows, specialist, tokenizer, write_dataset
+from hub_models import model, specialist, tokenizer
+from hub_world import add_data, file_content, published_rows, write_dataset
 from loopback_hub import STRANGER, TOKEN, LoopbackHub
 
 from mergebench_core import hub as hub_room
