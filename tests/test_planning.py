@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import pytest
 from record_samples import sample_record
 
+from mergebench_core.cli.planning import ask
+from mergebench_core.errors import InputError
 from mergebench_core.planning import (
     estimate_s,
     measured_times,
@@ -85,3 +88,12 @@ def test_damaged_records_are_left_out(tmp_path):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "record.json").write_text(text)
     assert run_records(tmp_path) == [record]
+
+
+def test_long_runs_are_asked_for(monkeypatch):
+    jobs = plan_jobs(TRACK, [BASE], [], [])
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))  # nobody is there
+    with pytest.raises(InputError, match=r"about 8\.\d GPU hours.*give --yes"):
+        ask(jobs, is_sure=False)
+    ask(jobs, is_sure=True)
+    ask([dataclasses.replace(jobs[0], hours=1.0)], is_sure=False)

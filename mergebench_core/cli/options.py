@@ -55,6 +55,7 @@ JudgeOption = Annotated[
         show_default=False,
     ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before many GPU hours.")]
 PluginOption = Annotated[
     Path | None,
     typer.Option(

@@ -49,7 +49,7 @@ def plan(
     from mergebench_core.planning import free_bytes, total
 
     options = None if track == "mini-v1" else world_options(suite, protocol, engine, judge)
-    jobs = planned(track, options, base, method, plugin, home)
+    jobs = planned(track, options, base or None, method or None, plugin, home)
     sums, free = total(jobs), free_bytes(home_folder(home))
     if json:
         print_json({"jobs": [dataclasses.asdict(job) for job in jobs], "total": dict(sums), "free_bytes": free})
@@ -81,15 +81,15 @@ def planned(
     plugin: Path | None,
     home: Path | None,
 ) -> list[JobPlan]:
-    """Return the jobs of methods (None: all) on bases (None: all) of a track."""
+    """Return the jobs of methods (None: all) on bases (None: all) of a track, references included."""
     from mergebench_core.home import home_folder
     from mergebench_core.planning import plan_jobs, run_records
     from mergebench_core.tracks.registry import load_track
     from mergebench_core.worker.catalog import find_method, load_catalog
 
     world = load_track(track, options)
-    catalog = load_catalog(plugin)
-    chosen = [find_method(catalog, name) for name in methods] if methods else list(catalog.values())
+    catalog = {} if methods == [] else load_catalog(plugin)
+    chosen = list(catalog.values()) if methods is None else [find_method(catalog, name) for name in methods]
     names = [world.base(name).name for name in bases] if bases else list(world.bases)
     return plan_jobs(world, names, chosen, run_records(home_folder(home)))
 

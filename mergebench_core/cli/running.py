@@ -18,6 +18,7 @@ from mergebench_core.cli.options import (
     ProtocolOption,
     SuiteOption,
     TrackOption,
+    YesOption,
     world_options,
 )
 from mergebench_core.cli.output import print_board, print_json, progress_lines
@@ -67,7 +68,7 @@ def run(
     protocol: ProtocolOption = "standard",
     engine: EngineOption = "hf",
     judge: JudgeOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a run of many GPU hours.")] = False,
+    yes: YesOption = False,
     plugin: PluginOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the merging worker.")] = 1,
@@ -122,6 +123,7 @@ def reference(
     protocol: ProtocolOption = "standard",
     engine: EngineOption = "hf",
     judge: JudgeOption = None,
+    yes: YesOption = False,
     min_isolation: IsolationOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -129,8 +131,10 @@ def reference(
     """Score a base, its specialists and its multi-task model as they are: the denominators."""
     from mergebench_core import api
 
+    options = world_options(suite, protocol, engine, judge)
+    if load_track(track, options).base(base).hub_models:
+        ask(planned(track, options, [base], [], None, home), yes)
     with progress_lines() as progress:
-        options = world_options(suite, protocol, engine, judge)
         found = api.reference(base=base, track=track, options=options, home=home, progress=progress)
     if json:
         print_json([result.to_dict() for result in found])
