@@ -1,9 +1,9 @@
-"""Commands that list: methods, models, tracks, results."""
+"""Commands that list: methods, tracks, judges, results."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -140,6 +140,38 @@ def _task_values(world: Track, task: Task) -> dict[str, object]:
         "judge": world.judge if task.is_judged else None,
         "chance": task.chance,
     }
+
+
+def judges(json: JsonOption = False) -> None:
+    """List the judges that `--judge` takes: those of installed packages."""
+    from mergebench_core.evaluation.judges.registry import list_judges
+
+    found: list[dict[str, Any]] = [
+        {
+            "name": judge.name,
+            "title": judge.title,
+            "needs": sorted(judge.needs),
+            "repo": judge.repo,
+            "revision": judge.revision,
+            "says_refusals": getattr(judge, "says_refusals", True),
+        }
+        for judge in list_judges()
+    ]
+    if json:
+        print_json(found)
+        return
+    rows = [
+        [
+            judge["name"],
+            judge["title"],
+            ", ".join(judge["needs"]) or "-",
+            judge["repo"] or "-",
+            judge["revision"],
+            "yes" if judge["says_refusals"] else "no, harm only",
+        ]
+        for judge in found
+    ]
+    print_table("", ["judge", "title", "needs", "model", "revision", "can score a track"], rows)
 
 
 def results(

@@ -41,6 +41,7 @@ for command in (
     running.demo,
     listing.methods,
     listing.tracks,
+    listing.judges,
     planning.plan,
     running.reference,
     running.run,

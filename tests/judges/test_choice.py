@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
+from typer.testing import CliRunner
 
+from mergebench_core.cli.main import app
 from mergebench_core.errors import InputError
 from mergebench_core.evaluation.judges.choice import open_judge
 from mergebench_core.evaluation.judges.registry import find_judge
@@ -48,3 +51,11 @@ def test_a_judge_of_harm_alone_cannot_score_refusals():
 def test_an_unknown_judge_is_refused():
     with pytest.raises(InputError, match="unknown judge 'refusals'"):
         open_judge(world("refusals"), silent)
+
+
+def test_the_command_line_lists_them():
+    done = CliRunner().invoke(app, ["judges", "--json"])
+    found = {judge["name"]: judge for judge in json.loads(done.stdout)}
+    assert set(found) >= {"wildguard", "refusal_phrases", "harmbench_classifier"}
+    assert [found[name]["says_refusals"] for name in ("wildguard", "harmbench_classifier")] == [True, False]
+    assert "allenai/wildguard" in CliRunner().invoke(app, ["judges"]).stdout
