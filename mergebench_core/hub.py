@@ -127,7 +127,7 @@ def cached(repo: str, revision: str | None) -> Path | None:
     return Path(folder)
 
 
-def repo_files(kind: RepoKind, repo: str, revision: str | None) -> tuple[str, list[RepoFile]]:
+def repo_files(kind: RepoKind, repo: str) -> tuple[str, list[RepoFile]]:
     """Return the commit of a repository and its files.
 
     Raises:
@@ -136,7 +136,7 @@ def repo_files(kind: RepoKind, repo: str, revision: str | None) -> tuple[str, li
     from huggingface_hub import HfApi
 
     with one_line(f"{kind} {repo}", InputError):
-        info: Any = HfApi().repo_info(repo, repo_type=kind, revision=revision, files_metadata=True)
+        info: Any = HfApi().repo_info(repo, repo_type=kind, files_metadata=True)
     files = [
         RepoFile(name=file.rfilename, num_bytes=file.size or 0, sha256=file.lfs.sha256 if file.lfs else None)
         for file in info.siblings or []

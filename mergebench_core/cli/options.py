@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mergebench_core.isolation.level import VARIABLE
-from mergebench_core.tracks.world import EngineName, Protocol, Suite, WorldOptions
+from mergebench_core.tracks.world import EngineName, Protocol, Suite
 
 
 def _demand(level: int | None) -> int | None:
@@ -17,11 +17,6 @@ def _demand(level: int | None) -> int | None:
     if level is not None:
         os.environ[VARIABLE] = str(level)
     return level
-
-
-def world_options(suite: Suite, protocol: Protocol, engine: EngineName, judge: str | None) -> WorldOptions:
-    """Return what a user chose of a track."""
-    return WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
 
 
 HomeOption = Annotated[

@@ -17,13 +17,12 @@ from mergebench_core.cli.options import (
     PluginOption,
     ProtocolOption,
     SuiteOption,
-    world_options,
 )
 from mergebench_core.cli.output import print_json, print_table
+from mergebench_core.tracks.world import WorldOptions
 
 if TYPE_CHECKING:
     from mergebench_core.planning import JobPlan
-    from mergebench_core.tracks.world import WorldOptions
 
 GIB = 2**30
 
@@ -48,7 +47,9 @@ def plan(
     from mergebench_core.home import home_folder
     from mergebench_core.planning import free_bytes, total
 
-    options = None if track == "mini-v1" else world_options(suite, protocol, engine, judge)
+    options = (
+        None if track == "mini-v1" else WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
+    )
     jobs = planned(track, options, base or None, method or None, plugin, home)
     sums, free = total(jobs), free_bytes(home_folder(home))
     if json:

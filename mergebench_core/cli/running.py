@@ -19,11 +19,11 @@ from mergebench_core.cli.options import (
     SuiteOption,
     TrackOption,
     YesOption,
-    world_options,
 )
 from mergebench_core.cli.output import print_board, print_json, progress_lines
 from mergebench_core.cli.planning import ask, planned
 from mergebench_core.tracks.registry import load_track
+from mergebench_core.tracks.world import WorldOptions
 
 DEFAULT_PORT = 7860
 
@@ -90,7 +90,7 @@ def run(
     from mergebench_core.isolation.policy import GIB, MethodLimits
     from mergebench_core.tuning import config_text
 
-    options = world_options(suite, protocol, engine, judge)
+    options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
     if load_track(track, options).base(base).hub_models:
         ask(planned(track, options, [base], [method], plugin, home), yes)
     with progress_lines() as progress:
@@ -131,7 +131,7 @@ def reference(
     """Score a base, its specialists and its multi-task model as they are: the denominators."""
     from mergebench_core import api
 
-    options = world_options(suite, protocol, engine, judge)
+    options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
     if load_track(track, options).base(base).hub_models:
         ask(planned(track, options, [base], [], None, home), yes)
     with progress_lines() as progress:
@@ -158,7 +158,7 @@ def evaluate(
     from mergebench_core import api
 
     with progress_lines() as progress:
-        options = world_options(suite, protocol, engine, judge)
+        options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
         result = api.evaluate(path, base=base, track=track, options=options, home=home, progress=progress)
     if json:
         print_json(result.to_dict())

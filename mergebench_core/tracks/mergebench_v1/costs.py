@@ -74,7 +74,5 @@ TOKENS: Mapping[str, TaskTokens] = {
 UNKNOWN = TaskTokens(prompt=500, answer=300)
 BYTES_PER_PARAMETER = 2
 """bfloat16."""
-DATA_BYTES = 2 * 2**30
-"""Fetched data with what is prepared of them, about."""
 JUDGE_BYTES = 15 * 10**9
 """A judge of 7 billion parameters."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from mergebench_core import hub
 from mergebench_core.errors import CheckpointError
+from mergebench_core.tracks.digests import file_digest
 from mergebench_core.tracks.mergebench_v1.lock import Lock, LockedRepo, read_lock, read_note, write_note
 from mergebench_core.tracks.mergebench_v1.preparation import prepare_data
 from mergebench_core.tracks.track import HubBase, Track, TrackBase
@@ -89,7 +89,7 @@ def verify_model(folder: Path, repo: str, locked: LockedRepo, note: Path, progre
         if seen.get(str(path)) == state:
             continue
         progress(f"verifying {repo}/{name}")
-        if _sha256(path) != sha256:
+        if file_digest(path) != sha256:
             raise CheckpointError(f"{repo}: {name} differs from the lock; delete {path.resolve()} and fetch again")
         seen[str(path)] = state
         write_note(note, seen)
@@ -100,8 +100,3 @@ def _pinned(locked: LockedRepo) -> dict[str, str]:
     return {
         name: file.sha256 for name, file in sorted(locked.files.items()) if file.sha256 and hub.is_fetched(name)
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -96,7 +96,7 @@ def make_lock(repos: Iterable[tuple[RepoKind, str]], progress: Progress) -> Lock
     locked: dict[str, LockedRepo] = {}
     for kind, name in repos:
         progress(f"resolving {name}")
-        revision, files = repo_files(kind, name, None)
+        revision, files = repo_files(kind, name)
         locked[name] = LockedRepo(
             kind=kind,
             revision=revision,

@@ -23,13 +23,22 @@ from mergebench_core.tracks.digests import file_digest
 from mergebench_core.tracks.mergebench_v1.calibration import CALIBRATION, CalibrationSet
 from mergebench_core.tracks.mergebench_v1.item_sets import FileSource, HubSource, Item, ItemSet, Source
 from mergebench_core.tracks.mergebench_v1.lock import Lock, read_note, write_note
-from mergebench_core.tracks.mergebench_v1.published_files import name_of, read_rows, write_items
+from mergebench_core.tracks.mergebench_v1.published_files import fetch_file, name_of, read_rows, write_items
 from mergebench_core.tracks.mergebench_v1.sets.general import BY_CONSTRUCTION
 from mergebench_core.tracks.mergebench_v1.suite import ITEM_SETS, item_sets, tasks
 from mergebench_core.tracks.world import Protocol
 
 FOLDER = Path(__file__).parent
-ADAPTING = ("sets/*.py", "calibration.py", "item_sets.py", "preparation.py", "../audit*.py", "../ngrams.py")
+ADAPTING = (
+    "sets/*.py",
+    "tasks/*.py",
+    "../../training/prompt_format.py",
+    "calibration.py",
+    "item_sets.py",
+    "preparation.py",
+    "../audit*.py",
+    "../ngrams.py",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +89,11 @@ def prepare_data(home: Path, lock: Lock, progress: hub.Progress, protocol: Proto
         _prepare(folder / "calibration" / f"{domain}.jsonl", calibration, revisions, room / "files", progress)
     names = [*(f"items/{name}.jsonl" for name in sets), *(f"calibration/{name}.jsonl" for name in CALIBRATION)]
     digests = {name: file_digest(folder / name) for name in sorted(names)}
-    files = {name_of(source): _file_digest(source, room) for source in sources() if isinstance(source, FileSource)}
+    files = {
+        name_of(source): hashlib.sha256(fetch_file(source, room / "files")).hexdigest()
+        for source in sources()
+        if isinstance(source, FileSource)
+    }
     return PreparedData(
         folder=folder,
         digests=digests,
@@ -141,15 +154,10 @@ def _noted_overlaps(
 
 
 def _key(revisions: Mapping[str, str]) -> str:
-    code = {path.name: file_digest(path) for pattern in ADAPTING for path in sorted(FOLDER.glob(pattern))}
+    paths = [path for pattern in ADAPTING for path in sorted(FOLDER.glob(pattern))]
+    code = {f"{path.parent.name}/{path.name}": file_digest(path) for path in paths}
     text = json.dumps([dict(revisions), code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _file_digest(source: FileSource, room: Path) -> str:
-    from mergebench_core.tracks.mergebench_v1.published_files import fetch_file
-
-    return hashlib.sha256(fetch_file(source, room / "files")).hexdigest()
 
 
 def _prepare(
