@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,10 +43,10 @@ def environment(num_threads: int, isolation: IsolationPart | None) -> Environmen
     )
 
 
-def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that can move results."""
+def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the installed versions of packages (those that can move results); what is missing is left out."""
     found: dict[str, str] = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

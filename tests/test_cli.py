@@ -63,6 +63,10 @@ def test_mistakes_get_one_line(capsys, arguments, words):
     assert words in error_line(capsys, *arguments)
 
 
+def test_a_mistake_does_not_steer_the_terminal(capsys):
+    assert error_line(capsys, "models", "--track", "\x1b[2Jx").startswith("mergebench: unknown track '?[2Jx'")
+
+
 def test_plugin_with_a_syntax_error_names_file_and_line(capsys, tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text("x = 1\ndef broken(:\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mergebench_core.cli.options import HomeOption, JsonOption
-from mergebench_core.cli.output import print_json, print_table
+from mergebench_core.cli.output import plain, print_json, print_table
 
 if TYPE_CHECKING:
     from mergebench_core.hyperparameters import Hyperparameter
@@ -62,18 +62,13 @@ def import_results(
 def _report(record: ImportedRecord) -> None:
     """Say on stderr what was left out, and what limits the scores."""
     for key in record.unknown_keys:
-        typer.echo(f"unknown key: {_plain(key)}", err=True)
+        typer.echo(f"unknown key: {plain(key)}", err=True)
     for reason in dict.fromkeys(record.missing_tasks.values()):
         tasks = ", ".join(task for task, why in record.missing_tasks.items() if why == reason)
         typer.echo(f"missing: {tasks} ({reason})", err=True)
     for task, part in record.tasks.items():
         for note in part.notes:
             typer.echo(f"note: {task}: {note}", err=True)
-
-
-def _plain(text: str) -> str:
-    """Return a text of others without what could steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _settings(texts: list[str]) -> dict[str, Hyperparameter]:

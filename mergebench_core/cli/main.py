@@ -21,6 +21,7 @@ from mergebench_core.cli import (
     running,
     training,
 )
+from mergebench_core.cli.output import plain
 from mergebench_core.errors import MergebenchError
 
 INTERRUPTED = 130
@@ -100,8 +101,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    text = " ".join(message.split())
-    sys.stderr.write(f"mergebench: {text}\n")
+    sys.stderr.write(f"mergebench: {plain(' '.join(message.split()))}\n")
     sys.exit(code)
 
 

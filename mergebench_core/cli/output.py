@@ -17,6 +17,11 @@ WIDTH = 170
 """Columns of a table where the output is no terminal."""
 
 
+def plain(text: str) -> str:
+    """Return a text of others without what could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document."""
     sys.stdout.write(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
+from mergebench_core.environment import package_versions
 from mergebench_core.training.devices import Devices
 from mergebench_core.training.loading import LoadedDataset
 from mergebench_core.training.plan import PLAN, read_document
@@ -41,16 +41,6 @@ def training_document(
             "has_bf16": devices.has_bf16,
             "is_fsdp": devices.is_fsdp,
         },
-        "packages": _package_versions(),
+        "packages": package_versions(PACKAGES),
         "weights_sha256": weights_sha256(Checkpoint(folder)),
     }
-
-
-def _package_versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
