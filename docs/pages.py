@@ -214,6 +214,8 @@ def _facts(method: MethodDescription) -> Iterator[tuple[str, str]]:
     yield "determinism", method.determinism + (", seeded" if method.is_stochastic else "")
     yield "depth", method.depth
     yield "cost", _prose(method.cost)
+    if planned := _planned(method):
+        yield "planned with", planned
     yield "fidelity", _prose(method.fidelity)
     if method.variant_of:
         yield "variant of", _link(method.variant_of)
@@ -221,6 +223,13 @@ def _facts(method: MethodDescription) -> Iterator[tuple[str, str]]:
         yield "builds on", ", ".join(map(_link, method.builds_on))
     if method.paper_url:
         yield "paper", f"<{method.paper_url}>"
+
+
+def _planned(method: MethodDescription) -> str:
+    """Return what `mergebench plan` counts beside a stream of chunks."""
+    counted = {"memory": method.memory_bytes_per_parameter, "disk": method.disk_bytes_per_parameter}
+    parts = [f"{number:g} bytes of {kind} per parameter" for kind, number in counted.items() if number is not None]
+    return ", ".join(parts)
 
 
 def _search(method: MethodDescription) -> str:

@@ -33,6 +33,7 @@ Need = Literal["validation", "calibration"]
 Role = Literal["linear", "norm", "bias", "embedding", "head", "other"]
 
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_BYTES_PER_PARAMETER = 10_000
 
 
 class PerDomain(Generic[T]):
@@ -93,6 +94,11 @@ class MethodInfo:
     """The update in one line of plain text, for the documentation."""
     cost: str = ""
     """Passes over the models, and what is held in memory."""
+    memory_bytes_per_parameter: float | None = None
+    """Memory that `prepare` and `merge` hold beside a stream of chunks, per parameter of one model: for plans, until
+    it was measured. None: nothing is said."""
+    disk_bytes_per_parameter: float | None = None
+    """What `prepare` keeps on disk, per parameter of one model with five specialists. None: nothing is said."""
     fidelity: str = ""
     """How it was checked, and where it differs from paper or released code."""
 
@@ -109,6 +115,12 @@ class MethodInfo:
         ):
             if unknown := sorted(set(given) - set(allowed)):
                 raise PluginError(f"MethodInfo.{label} has {unknown}: allowed are {', '.join(allowed)}")
+        for label, number in (
+            ("memory_bytes_per_parameter", self.memory_bytes_per_parameter),
+            ("disk_bytes_per_parameter", self.disk_bytes_per_parameter),
+        ):
+            if number is not None and not 0 <= number <= MAX_BYTES_PER_PARAMETER:
+                raise PluginError(f"MethodInfo.{label} is {number}: allowed is 0 to {MAX_BYTES_PER_PARAMETER}")
 
 
 @dataclass(frozen=True, kw_only=True)

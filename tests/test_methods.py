@@ -80,6 +80,11 @@ def test_broken_contract_is_named(case):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"memory_bytes_per_parameter": -1.0},
+            "MethodInfo.memory_bytes_per_parameter is -1.0: allowed is 0 to 10000",
+        ),
+        ({"disk_bytes_per_parameter": float("nan")}, "MethodInfo.disk_bytes_per_parameter is nan"),
         ({"name": "Task Arithmetic"}, "MethodInfo.name is 'Task Arithmetic': use snake_case"),
         ({"name": "1st"}, "use snake_case"),
         ({"name": ""}, "use snake_case"),

@@ -97,7 +97,7 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's usage errors
             _fail(f"{error.format_message()} (`mergebench --help` shows how)", 2)
-        _fail(f"a bug in mergebench: {type(error).__name__}: {error}; details in {_log(error)}", 1)
+        _fail(f"a bug in mergebench: {type(error).__name__}: {error}; details in {_log(error) or 'no file'}", 1)
 
 
 def _fail(message: str, code: int) -> None:
@@ -105,13 +105,19 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _log(error: Exception) -> Path:
-    """Write the traceback where a report can quote it, and return the file."""
+def _log(error: Exception) -> Path | None:
+    """Write the traceback where a report can quote it, and return the file; None if no disk takes it."""
     import tempfile
 
-    path = Path(tempfile.gettempdir()) / "mergebench-error.log"
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return path
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="mergebench-error-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(text)
+    except OSError:
+        return None
+    return Path(file.name)
 
 
 if __name__ == "__main__":

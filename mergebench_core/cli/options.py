@@ -50,7 +50,7 @@ JudgeOption = Annotated[
         show_default=False,
     ),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before many GPU hours.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before many GPU hours or large downloads.")]
 PluginOption = Annotated[
     Path | None,
     typer.Option(

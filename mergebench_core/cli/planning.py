@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from mergebench_core.cli.output import print_json, print_table
 from mergebench_core.tracks.world import WorldOptions
 
 if TYPE_CHECKING:
-    from mergebench_core.planning import JobPlan
+    from mergebench_core.planning.jobs import JobPlan, Planner
 
 GIB = 2**30
 
@@ -40,93 +41,91 @@ def plan(
     engine: EngineOption = "hf",
     judge: JudgeOption = None,
     plugin: PluginOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the runs.")] = 0,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
     """List what runs would cost before anything starts: downloads, disk, memory, evaluations, GPU hours."""
-    from mergebench_core.home import home_folder
-    from mergebench_core.planning import free_bytes, total
+    from mergebench_core.planning.jobs import free_bytes, total
+    from mergebench_core.worker.catalog import find_method, load_catalog
 
-    options = (
-        None if track == "mini-v1" else WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
+    planner = open_planner(
+        track, WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge), home, seed=seed
     )
-    jobs = planned(track, options, base or None, method or None, plugin, home)
-    sums, free = total(jobs), free_bytes(home_folder(home))
+    catalog = load_catalog(plugin)
+    methods = [find_method(catalog, name) for name in dict.fromkeys(method)] if method else list(catalog.values())
+    jobs = planner.jobs(list(dict.fromkeys(base or planner.track.bases)), methods)
+    sums, free = total(jobs), free_bytes(planner.home)
     if json:
         print_json({"jobs": [dataclasses.asdict(job) for job in jobs], "total": dict(sums), "free_bytes": free})
         return
     columns = [
-        "base",
-        "job",
-        "evaluations",
-        "validations",
-        "fetch GiB",
-        "keep GiB",
-        "GPU GiB",
-        "GPU hours",
+        "base", "job", "evaluations", "validations", "fetch GiB", "disk GiB", "memory GiB", "GPU GiB", "GPU hours",
         "from",
-    ]
-    print_table("", columns, [_cells(job) for job in jobs])
+    ]  # fmt: skip
+    print_table("", columns, [_cells(job) for job in jobs], numbers=range(2, len(columns) - 1))
     typer.echo(
         f"{len(jobs)} jobs: {sums['num_evaluations']:.0f} evaluations, {sums['num_validations']:.0f} validations, "
-        f"{sums['download_bytes'] / GIB:.0f} GiB to fetch, {sums['disk_bytes'] / GIB:.0f} GiB to keep "
-        f"({free / GIB:.0f} GiB free), about {sums['hours']:.1f} GPU hours"
+        f"{_cost(sums)} ({free / GIB:.0f} GiB free)"
+    )
+    typer.echo(
+        "hours are of scoring; a method's own time is in them once it was measured here. "
+        "?: the method does not say, or nothing was measured on this machine"
     )
 
 
-def planned(
-    track: str,
-    options: WorldOptions | None,
-    bases: list[str] | None,
-    methods: list[str] | None,
-    plugin: Path | None,
-    home: Path | None,
-) -> list[JobPlan]:
-    """Return the jobs of methods (None: all) on bases (None: all) of a track, references included."""
+def open_planner(track: str, options: WorldOptions, home: Path | None, *, seed: int = 0) -> Planner:
+    """Return what plans jobs on a track with these options.
+
+    Raises:
+        InputError: no such track, or it does not offer an option; a judge that says nothing of refusals.
+    """
+    from mergebench_core.evaluation.judges.choice import check_judge
     from mergebench_core.home import home_folder
-    from mergebench_core.planning import plan_jobs, run_records
+    from mergebench_core.planning.jobs import plan_for
     from mergebench_core.tracks.registry import load_track
-    from mergebench_core.worker.catalog import find_method, load_catalog
 
     world = load_track(track, options)
-    catalog = {} if methods == [] else load_catalog(plugin)
-    chosen = list(catalog.values()) if methods is None else [find_method(catalog, name) for name in methods]
-    names = [world.base(name).name for name in bases] if bases else list(world.bases)
-    return plan_jobs(world, names, chosen, run_records(home_folder(home)))
+    check_judge(world)
+    return plan_for(world, home_folder(home), seed=seed)
 
 
-def ask(jobs: list[JobPlan], is_sure: bool) -> None:
-    """Ask before jobs that take long.
+def ask(jobs: Sequence[JobPlan], is_sure: bool) -> None:
+    """Ask before jobs that take long or fetch much.
 
     Raises:
         InputError: there is nobody to ask.
         typer.Abort: the answer was no.
     """
     from mergebench_core.errors import InputError
-    from mergebench_core.planning import ASK_ABOVE_HOURS, total
+    from mergebench_core.planning.jobs import ASK_ABOVE_BYTES, ASK_ABOVE_HOURS, total
 
     sums = total(jobs)
-    if is_sure or sums["hours"] <= ASK_ABOVE_HOURS:
+    if is_sure or (sums["hours"] <= ASK_ABOVE_HOURS and sums["download_bytes"] <= ASK_ABOVE_BYTES):
         return
-    cost = (
-        f"about {sums['hours']:.1f} GPU hours, {sums['download_bytes'] / GIB:.0f} GiB to fetch, "
-        f"{sums['disk_bytes'] / GIB:.0f} GiB to keep"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise InputError(f"this takes {_cost(sums)}; `mergebench plan` lists it; give --yes to start")
+    typer.confirm(f"this takes {_cost(sums)}. Start?", abort=True, err=True)
+
+
+def _cost(sums: Mapping[str, float]) -> str:
+    return (
+        f"{sums['download_bytes'] / GIB:.0f} GiB to fetch, {sums['disk_bytes'] / GIB:.0f} GiB of disk beside, "
+        f"about {sums['hours']:.1f} GPU hours"
     )
-    if not sys.stdin.isatty():
-        raise InputError(f"this takes {cost}; `mergebench plan` lists it; give --yes to start")
-    typer.confirm(f"this takes {cost}. Start?", abort=True, err=True)
 
 
 def _cells(job: JobPlan) -> list[str]:
     origin = "done" if job.is_done else "own runs" if job.is_measured else "estimate"
     return [
         job.base,
-        job.method or "references",
+        job.method or job.kind,
         str(job.num_evaluations),
         f"{job.num_validations:g}",
         f"{job.download_bytes / GIB:.0f}",
         f"{job.disk_bytes / GIB:.0f}",
+        "?" if job.peak_memory_bytes is None else f"{job.peak_memory_bytes / GIB:.0f}",
         f"{job.peak_gpu_bytes / GIB:.0f}",
-        f"{job.hours:.1f}",
+        "?" if job.hours is None else f"{job.hours:.1f}",
         origin,
     ]

@@ -21,7 +21,7 @@ from mergebench_core.cli.options import (
     YesOption,
 )
 from mergebench_core.cli.output import print_board, print_json, progress_lines
-from mergebench_core.cli.planning import ask, planned
+from mergebench_core.cli.planning import ask, open_planner
 from mergebench_core.tracks.registry import load_track
 from mergebench_core.tracks.world import WorldOptions
 
@@ -89,18 +89,17 @@ def run(
     from mergebench_core import api
     from mergebench_core.isolation.policy import GIB, MethodLimits
     from mergebench_core.tuning import config_text
+    from mergebench_core.worker.catalog import find_method, load_catalog
 
     options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
-    if load_track(track, options).base(base).hub_models:
-        ask(planned(track, options, [base], [method], plugin, home), yes)
+    load_track(track, options).base(base)
+    found = find_method(load_catalog(plugin), method)
+    ask(open_planner(track, options, home, seed=seed).jobs([base], [found]), yes)
     with progress_lines() as progress:
-        result = api.run(
-            method,
-            base=base,
+        bench = api.open_bench(
+            base,
             track=track,
             options=options,
-            plugin=plugin,
-            seed=seed,
             home=home,
             progress=progress,
             num_threads=threads,
@@ -108,6 +107,7 @@ def run(
                 memory_bytes=None if memory_limit is None else int(memory_limit * GIB), time_s=time_limit * 3600
             ),
         )
+        (result,) = api.run_on(bench, [found], seed=seed)
     if json:
         print_json(result.to_dict())
     else:
@@ -132,8 +132,7 @@ def reference(
     from mergebench_core import api
 
     options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
-    if load_track(track, options).base(base).hub_models:
-        ask(planned(track, options, [base], [], None, home), yes)
+    ask(open_planner(track, options, home).jobs([base], []), yes)
     with progress_lines() as progress:
         found = api.reference(base=base, track=track, options=options, home=home, progress=progress)
     if json:
@@ -150,6 +149,7 @@ def evaluate(
     protocol: ProtocolOption = "standard",
     engine: EngineOption = "hf",
     judge: JudgeOption = None,
+    yes: YesOption = False,
     min_isolation: IsolationOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -157,8 +157,10 @@ def evaluate(
     """Score any checkpoint that has the base's tensors. The result is recorded but never ranked."""
     from mergebench_core import api
 
+    options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
+    planner = open_planner(track, options, home)
+    ask([*planner.jobs([base], []), planner.evaluation(base)], yes)
     with progress_lines() as progress:
-        options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
         result = api.evaluate(path, base=base, track=track, options=options, home=home, progress=progress)
     if json:
         print_json(result.to_dict())

@@ -95,6 +95,8 @@ class HubModel:
     """Whether its authors want terms accepted first."""
     num_parameters: int
     """As published, rounded."""
+    bytes_per_parameter: int = 2
+    """As stored: 2 in bfloat16, 4 in float32."""
     revision: str | None = None
     """Commit that the lock pins; None until there is a lock."""
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from mergebench_core.errors import PluginError
 from mergebench_core.hyperparameters import Config, Hyperparameter, Parameter, SearchSpace, Stage
-from mergebench_core.methods import IDENTIFIER, Depth, Determinism, Need, Role, overrides
+from mergebench_core.methods import IDENTIFIER, MAX_BYTES_PER_PARAMETER, Depth, Determinism, Need, Role, overrides
 from mergebench_core.plugins import LoadedMethod
 from mergebench_core.worker.channel import CONTROLS, plain
 
@@ -55,6 +55,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_shown)]
 FIRST_ERROR = Field(fail_fast=True)
 FEW = BeforeValidator(_few)
 Texts = Annotated[tuple[Text, ...], FIRST_ERROR]
+BytesPerParameter = Annotated[float, Field(ge=0, le=MAX_BYTES_PER_PARAMETER)]
 Value = bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float | Text
 Values = Annotated[list[Value], FIRST_ERROR]
 
@@ -109,6 +110,8 @@ class MethodDescription(BaseModel):
     builds_on: Texts
     formula: Text
     cost: Text
+    memory_bytes_per_parameter: BytesPerParameter | None
+    disk_bytes_per_parameter: BytesPerParameter | None
     fidelity: Text
     hyperparameters: Annotated[dict[Text, ParameterDescription], FEW]
     linear_in: Text | None
@@ -202,6 +205,8 @@ def _description(loaded: LoadedMethod) -> MethodDescription:
         builds_on=info.builds_on,
         formula=info.formula,
         cost=info.cost,
+        memory_bytes_per_parameter=info.memory_bytes_per_parameter,
+        disk_bytes_per_parameter=info.disk_bytes_per_parameter,
         fidelity=info.fidelity,
         hyperparameters={
             name: ParameterDescription(**asdict(parameter)) for name, parameter in method.parameters.items()

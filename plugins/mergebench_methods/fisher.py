@@ -16,6 +16,8 @@ class Fisher(MergingMethod):
         cost="one forward and backward pass per calibration sample; one specialist in fp32 and its Fisher "
         "information at a time (8 bytes per parameter, and activations and the largest gradient: 12 measured on a "
         "model of 0.2 billion); one fp32 file of Fisher information per specialist",
+        memory_bytes_per_parameter=12.1,
+        disk_bytes_per_parameter=20.0,
         fidelity="y_i is drawn from the specialist's own distribution at each token of the given completion. "
         "Given what precedes it, each term has mean zero, so the square of the sum estimates the sum of the "
         "squares without bias. Checked against a loop of single gradients. The released code of MergeBench moves "

@@ -15,6 +15,8 @@ class LocalizeAndStitch(MergingMethod):
         cost="two passes over the models for thresholds; then, per task and epoch, one forward and backward pass "
         "over the calibration samples; in memory 20 bytes per parameter: weights, gradients, base, task vector, "
         "scores, all fp32; one file of a byte per parameter and specialist",
+        memory_bytes_per_parameter=25.9,
+        disk_bytes_per_parameter=5.0,
         fidelity="Gradients of the scores are checked against automatic differentiation, the training against a "
         "model whose task only some entries of the task vector do, the stitching against numbers worked by hand. "
         "Start, objective and stitching follow MergeBench's paper and the authors' code; the paper's own text on "

@@ -352,6 +352,7 @@ DESCRIPTION = {
     "name": "method", "title": "T", "paper_url": "", "version": "1", "summary": "", "needs": ["validation"],
     "depth": "elementwise", "determinism": "exact", "is_stochastic": False, "base_roles": ["head"],
     "variant_of": "", "builds_on": [], "formula": "", "cost": "", "fidelity": "",
+    "memory_bytes_per_parameter": 8.0, "disk_bytes_per_parameter": None,
     "hyperparameters": {"a": PARAMETER}, "linear_in": "a", "prepare_uses": [], "gives_final_values": False,
     "stages": [{"parameters": {"a": [0.1, 0.2]}, "domains": None, "candidate": {}}],
     "plugin": "p", "plugin_path": "", "reader_path": "",
@@ -405,6 +406,9 @@ CANNOT_BE = {
     "default among too many choices": {
         "hyperparameters": {"a": {**PARAMETER, "default": "x", "choices": [f"c{i}\n" for i in range(50_000)]}}
     },
+    "memory not a number": {"memory_bytes_per_parameter": math.nan},
+    "memory below nothing": {"memory_bytes_per_parameter": -1.0},
+    "disk beyond all disks": {"disk_bytes_per_parameter": 1e300},
     "linear in a text": {"hyperparameters": {"a": {**PARAMETER, "default": "x", "low": None, "high": None}}},
     "linear in nothing": {"linear_in": "b"},
     "linear in true": {"stages": [{"parameters": {"a": [True]}, "domains": None, "candidate": {}}]},

@@ -14,7 +14,28 @@ SHARED_FRACTION = "0.6"
 """Of a GPU's memory for vLLM where a judge's model lives beside it."""
 
 if TYPE_CHECKING:
+    from mergebench_core.evaluation.judges.factory import JudgeFactory
     from mergebench_core.evaluation.judges.judge import Judge
+
+
+def check_judge(track: Track) -> JudgeFactory | None:
+    """Return what makes the track's judge, unopened; None where no task is judged.
+
+    Raises:
+        InputError: no such judge, or one that says nothing of refusals.
+    """
+    if track.judge is None:
+        return None
+    from mergebench_core.evaluation.judges.registry import find_judge
+
+    name = track.judge.partition("@")[0]
+    factory = find_judge(name)
+    if not getattr(factory, "says_refusals", True):
+        raise InputError(
+            f"judge {name} says nothing of refusals, by which the safety tasks are scored; "
+            "choose another, such as wildguard"
+        )
+    return factory
 
 
 def open_judge(track: Track, progress: Progress) -> tuple[Track, Judge | None]:
@@ -23,19 +44,13 @@ def open_judge(track: Track, progress: Progress) -> tuple[Track, Judge | None]:
     Raises:
         InputError: no such judge, one that says nothing of refusals, or its model cannot be fetched.
     """
-    if track.judge is None:
-        return track, None
     from mergebench_core.evaluation.engines.vllm import FRACTION_VARIABLE
     from mergebench_core.evaluation.judges.factory import JudgeSettings
-    from mergebench_core.evaluation.judges.registry import find_judge
 
-    name, _, revision = track.judge.partition("@")
-    factory = find_judge(name)
-    if not getattr(factory, "says_refusals", True):
-        raise InputError(
-            f"judge {name} says nothing of refusals, by which the safety tasks are scored; "
-            "choose another, such as wildguard"
-        )
+    factory = check_judge(track)
+    if factory is None or track.judge is None:
+        return track, None
+    revision = track.judge.partition("@")[2]
     if factory.repo is not None and track.engine == "vllm" and FRACTION_VARIABLE not in os.environ:
         os.environ[FRACTION_VARIABLE] = SHARED_FRACTION
         progress(f"vLLM takes {SHARED_FRACTION} of the GPU, a judge shares it; {FRACTION_VARIABLE} changes that")

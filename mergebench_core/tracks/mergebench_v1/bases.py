@@ -43,6 +43,9 @@ LLAMA_8B = Family(
 GEMMA_2B = Family(name="gemma2", licence=GEMMA, num_parameters=2_614_341_888, size="2B")
 GEMMA_9B = Family(name="gemma2", licence=GEMMA, num_parameters=9_241_705_984, size="9B")
 
+IN_FLOAT32 = ("google/gemma-2-2b", "google/gemma-2-9b")
+"""Bases whose weights are published in float32; all others and all specialists are in bfloat16."""
+
 # repository of the base, family, whether it is instruction-tuned
 MODELS = (
     ("meta-llama/Llama-3.2-3B", LLAMA_3B, False),
@@ -83,6 +86,7 @@ def _base(repo: str, family: Family, is_instruct: bool, revisions: Mapping[str, 
             licence=family.licence,
             is_gated=is_gated,
             num_parameters=family.num_parameters,
+            bytes_per_parameter=4 if where in IN_FLOAT32 else 2,
             revision=revisions.get(where),
         )
 

@@ -70,9 +70,16 @@ TOKENS: Mapping[str, TaskTokens] = {
     "coqa": TaskTokens(prompt=500, answer=20),
     "pubmedqa": TaskTokens(prompt=1_000),
     "wmt14_fr_en": TaskTokens(prompt=60, answer=50),
+    "ifeval_tuned_on": TaskTokens(prompt=60, answer=600),
+    "mmlu_stem_test": TaskTokens(prompt=500),
+    "wildjailbreak_harmful": TaskTokens(prompt=200, answer=300),
 }
-UNKNOWN = TaskTokens(prompt=500, answer=300)
-BYTES_PER_PARAMETER = 2
-"""bfloat16."""
+CACHE_BYTES_PER_TOKEN = {"2B": 106_496, "3B": 114_688, "8B": 131_072, "9B": 344_064}
+"""Keys and values of one token in bfloat16, by size of the base: 2 * 2 * layers * key-value heads * head size."""
+RESIDENT_BYTES_PER_PARAMETER = 2
+"""bfloat16, in which models are scored."""
+ACTIVATION_BYTES = 4 * 2**30
 JUDGE_BYTES = 15 * 10**9
 """A judge of 7 billion parameters."""
+DATA_BYTES = 3 * 10**9
+"""All data sets of the track, fetched and prepared."""
