@@ -32,19 +32,20 @@ RULES = """\
   headline the mean over the domains. Generalization: each task divided by the base's score, then the mean.
 - **Prompts.** Tasks of lm-eval's kind are plain text for every base, as the released scripts run them (no chat
   template). Requests of the safety sets go in the base's prompt format: the chat template of its tokenizer for
-  instruction-tuned bases, the instruction format of the released loaders for pretrained ones.
+  instruction-tuned bases, the instruction format of the released training (Alpaca) for pretrained ones.
 - **Engines.** `--engine hf` (transformers) or `vllm` ([engines.md](engines.md)); weights are replaced in place
   while a method is tuned. Rows of different engines stay apart.
 - **Judges** ([judges.md](judges.md)). `wildguard` by default; its refusal label is the refusal rate, harm is
   recorded beside it and never ranked. Rows of different judges, or of different revisions of one, stay apart.
 - **Suites.** `--suite lite` keeps IFEval and code whole, 3,000 multilingual items and fixed subsets of the
-  rest, drawn by the digest of the items' ids. Its rows stay apart from those of the full suite.
+  rest, drawn by the digest of the items' ids, those of XSTest and SQuAD 2.0 in the shares of their labels. Its
+  rows stay apart from those of the full suite.
 - **Protocols.** `--protocol paper` tunes on what the released code tunes on: IFEval itself, STEM questions of
   MMLU's test split, harmful WildJailbreak prompts alone. That is tuning on test items, so its rows never share
   a ranking with those of the `standard` protocol.
 - **Pins.** `mergebench track lock` writes commits and file digests of all repositories into the package. Until
-  there is a lock, commits are resolved once per home, stand in every record, and are part of the track's
-  digest, so that each base is a world of its own on the board.
+  there is a lock, commits are resolved once per home and stand in every record. The track's digest covers the
+  prepared data, the same for all bases; results of a base at other commits of its models are shown and ranked apart.
 - **Overlaps.** When data are prepared, calibration, surrogate, generalization and test items are compared
   (exact, 13-grams of words, question ids across languages); the record keeps the counts, `mergebench track
   audit` shows them.

@@ -95,8 +95,8 @@ class MethodInfo:
     cost: str = ""
     """Passes over the models, and what is held in memory."""
     memory_bytes_per_parameter: float | None = None
-    """Memory that `prepare` and `merge` hold beside a stream of chunks, per parameter of one model: for plans, until
-    it was measured. None: nothing is said."""
+    """Memory that `prepare` and `merge` hold beside a stream of chunks, per parameter of one model: for plans,
+    until it was measured. None: nothing is said."""
     disk_bytes_per_parameter: float | None = None
     """What `prepare` keeps on disk, per parameter of one model with five specialists. None: nothing is said."""
     fidelity: str = ""

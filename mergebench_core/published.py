@@ -128,6 +128,8 @@ def _row(result: PublishedResult, sha256: str) -> BoardRow:
         judge=None,
         engine=None,
         base_model=result.base_model,
+        models_sha256=None,
+        base_label=result.base_model,
         kind="published",
         label=result.method,
         title=result.printed_method,

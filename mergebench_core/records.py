@@ -20,6 +20,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+NumItems = Annotated[int, Field(ge=1, lt=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]{0,99}$")]
 Hyperparameter = bool | int | float | str
@@ -42,6 +43,9 @@ class TrackPart(Part):
     judge: str | None = None
     """Name and revision of the judge that read the answers of safety tasks; None where no task has one."""
     engine: Literal["hf", "vllm"] = "hf"
+    models_sha256: Sha256 | None = None
+    """Digest of the commits of the base and its specialists; None for an embedded track, whose digest covers them.
+    Results of other commits never meet."""
     revisions: dict[str, str] = {}
     """Commit of every repository that models and data came from; empty for an embedded track."""
     overlaps: dict[str, Count] = {}
@@ -84,7 +88,7 @@ class TaskPart(Part):
     domain: str | None
     metric: str
     score: Score
-    num_items: Annotated[int, Field(ge=1)]
+    num_items: NumItems
     other_metrics: dict[str, float] = {}
     """Further metrics by name, such as the harm rate; never part of a domain's score."""
     items_file: str
@@ -195,7 +199,7 @@ class ImportedTaskPart(Part):
     """How the score comes from the keys of the files."""
     score: Score
     """Oriented so that higher is better."""
-    num_items: Annotated[int, Field(ge=1)] | None
+    num_items: NumItems | None
     """None where the files do not say."""
     other_metrics: dict[str, Score] = {}
     """Every number of the files that belongs to the task, by key, as it stands there."""
@@ -222,7 +226,7 @@ class ImportedRecord(Part):
     """Digest of each file that was read, by name."""
     versions: dict[str, str]
     """Versions that the files name: lm_eval, transformers, torch, python."""
-    engine: str | None
+    engine: Name | None
     """What ran the model for lm_eval, as lm_eval names it."""
     chat_template: str | None
     """`none`, or the sha256 of the template; None if the files do not say."""

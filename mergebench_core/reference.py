@@ -12,7 +12,7 @@ from mergebench_core.checkpoints.digest import weights_sha256
 from mergebench_core.checkpoints.policy import check_compatible, check_finite, check_fit
 from mergebench_core.environment import environment
 from mergebench_core.evaluation.programs import programs_isolation
-from mergebench_core.jobs import JobFolder, job_id
+from mergebench_core.jobs import JobFolder
 from mergebench_core.methods import Role
 from mergebench_core.records import MeterPart, RunRecord, RuntimePart
 from mergebench_core.store import append_record
@@ -30,8 +30,7 @@ def run_references(bench: Workbench) -> list[RunRecord]:
     models = bench.base.models()
     records = []
     for number, (name, path) in enumerate(models.items(), 1):
-        subject = {"kind": "reference", "track": bench.track.digest, "base": bench.base.name, "model": name}
-        folder = JobFolder(home=bench.home, job_id=job_id(subject))
+        folder = JobFolder(home=bench.home, job_id=bench.job_id("reference", model=name))
         record = folder.completed_record()
         if record is None:
             bench.progress(f"reference {number}/{len(models)}: {name} of {bench.base.name}")
@@ -50,11 +49,7 @@ def evaluate_checkpoint(bench: Workbench, path: Path) -> RunRecord:
     check_compatible(bench.base_checkpoint, checkpoint, str(path))
     digest = weights_sha256(checkpoint)
     label = re.sub(r"[^A-Za-z0-9._+-]", "_", path.resolve().name).lstrip("._-+")[:100] or "checkpoint"
-    subject = {
-        "kind": "evaluation", "track": bench.track.digest, "base": bench.base.name,
-        "weights": digest, "label": label,
-    }  # fmt: skip
-    folder = JobFolder(home=bench.home, job_id=job_id(subject))
+    folder = JobFolder(home=bench.home, job_id=bench.job_id("evaluation", weights=digest, label=label))
     return folder.completed_record() or _score(bench, folder, checkpoint, "evaluation", label)
 
 

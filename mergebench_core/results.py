@@ -1,7 +1,8 @@
 """Rows for command line and leaderboard: every number derived from the store, in one place.
 
-Denominators come from the reference records of the same world and base model, so rows of different worlds never
-meet. A world is one tier, track digest, suite, protocol, judge and engine. All scores are fractions of 1.
+Denominators come from the reference records of the same world, base model and commits of its models, so rows of
+different worlds never meet. A world is one tier, track digest, suite, protocol, judge and engine. All scores are
+fractions of 1.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,6 +46,11 @@ class BoardRow:
     judge: str | None
     engine: str | None
     base_model: str
+    models_sha256: str | None
+    """Digest of the commits of base and specialists, where they come from the Hub: one base at other commits is
+    another place for denominators and ranks."""
+    base_label: str
+    """The base as it is shown: with the digest's first seven digits where a world has it at several commits."""
     kind: Literal["merge", "reference", "evaluation", "import", "published"]
     label: str
     """Method name, reference name (`base`, `specialist:<domain>`, `multitask`) or label of the evaluation."""
@@ -101,9 +108,11 @@ def board_rows(
     worlds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run in runs:
         run["tasks"] = tasks.get(run["job_id"], [])
-        world = tuple(run[column] for column in (*WORLD_COLUMNS, "base_model"))
+        world = tuple(run[column] for column in (*WORLD_COLUMNS, "base_model", "models_sha256"))
         worlds.setdefault(world, []).append(run)
-    return sorted((row for world in worlds.values() for row in _rows_of_world(world)), key=_order)
+    bases = Counter(place[:-1] for place in worlds)
+    found = (row for place, runs in worlds.items() for row in _rows_of_world(runs, is_only=bases[place[:-1]] == 1))
+    return sorted(found, key=_order)
 
 
 def row_for(record: AnyRecord, reference_records: Iterable[RunRecord]) -> BoardRow:
@@ -136,10 +145,10 @@ def _tasks_by_job(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[
     return by_job
 
 
-def _rows_of_world(runs: Sequence[dict[str, Any]]) -> list[BoardRow]:
-    """Return the rows of one world and base model."""
+def _rows_of_world(runs: Sequence[dict[str, Any]], *, is_only: bool) -> list[BoardRow]:
+    """Return the rows of one world, base and commits of its models; `is_only`: the world has it at no others."""
     suite, against = _suite(runs), _denominators(runs)
-    return [_row(run, score_model(_scores(run), suite, against)) for run in runs]
+    return [_row(run, score_model(_scores(run), suite, against), is_only=is_only) for run in runs]
 
 
 def _suite(runs: Sequence[dict[str, Any]]) -> Suite:
@@ -181,7 +190,7 @@ def _scores(run: Mapping[str, Any]) -> dict[str, TaskScore]:
     }
 
 
-def _row(run: Mapping[str, Any], scores: ModelScores) -> BoardRow:
+def _row(run: Mapping[str, Any], scores: ModelScores, *, is_only: bool) -> BoardRow:
     is_complete = run["status"] == "completed"
     label = run["method"] or run["model"] or run["kind"]
     shared = {field.name: run[field.name] for field in dataclasses.fields(BoardRow) if field.name in run}
@@ -196,6 +205,7 @@ def _row(run: Mapping[str, Any], scores: ModelScores) -> BoardRow:
         "suite": run["track_suite"],
         "protocol": run["track_protocol"],
         "world": world_name(run),
+        "base_label": run["base_model"] + ("" if is_only else f" {(run['models_sha256'] or '')[:7]}"),
         "label": label,
         "title": run["method_title"] or _reference_title(label),
         "variant": (run["source_sha256"] or "")[:7],
@@ -237,6 +247,6 @@ def _order(row: BoardRow) -> tuple[object, ...]:
         group = 0 if row.is_ranked else 1
     headline = -math.inf if row.headline is None else row.headline
     return (
-        *(TIERS.index(row.tier), row.track, row.track_digest, row.world, row.base_model),
+        *(TIERS.index(row.tier), row.track, row.track_digest, row.world, row.base_label),
         *(group, -headline, row.label, row.seed or 0, row.job_id),
     )

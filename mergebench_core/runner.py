@@ -17,7 +17,7 @@ from mergebench_core.environment import environment
 from mergebench_core.errors import BudgetError, RunError
 from mergebench_core.hyperparameters import Hyperparameter, resolve_config
 from mergebench_core.isolation.level import ADVICE, MEANINGS, SAFE_LEVEL
-from mergebench_core.jobs import JobFolder, configuration_key, job_id
+from mergebench_core.jobs import JobFolder, configuration_key
 from mergebench_core.records import (
     ConfigurationPart,
     IsolationPart,
@@ -62,7 +62,8 @@ def run_method(
     """
     description = method.description
     check_cost(description.search_space, bench.track.max_validations, len(bench.track.domains), description.name)
-    folder = JobFolder(home=bench.home, job_id=_job_id(bench, method, seed))
+    job_id = bench.job_id("merge", method=description.name, source=method.source_sha256, seed=seed)
+    folder = JobFolder(home=bench.home, job_id=job_id)
     if folder.completed_record() is None:  # what is wrong with a model is said before that it is not the track's
         check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)
     run_references(bench)
@@ -79,19 +80,6 @@ def run_method(
             where = f"{description.name} on {bench.base.name}"
             raise type(error)(f"{where}: {error} (record {folder.job_id})") from None
         return run.finish("completed", None)
-
-
-def _job_id(bench: Workbench, method: CatalogMethod, seed: int) -> str:
-    return job_id(
-        {
-            "kind": "merge",
-            "track": bench.track.digest,
-            "base": bench.base.name,
-            "method": method.description.name,
-            "source": method.source_sha256,
-            "seed": seed,
-        }
-    )
 
 
 @dataclass(kw_only=True)

@@ -21,7 +21,7 @@ from mergebench_core.records import (
     TaskPart,
 )
 
-STORE_VERSION = "2"
+STORE_VERSION = "3"
 """Of the tables; another number means a rebuild from the records."""
 
 IMPORT_TRACK = "mergebench-scripts"
@@ -79,12 +79,13 @@ RUNS = Table(
         status VARCHAR `completed`, `failed` or `over_budget`; imports: `incomplete`
         reason VARCHAR why it did not complete
         track VARCHAR name of the track; imports: `mergebench-scripts`
-        track_digest VARCHAR digest of everything in it that can move a score; imports: of the table of keys
+        track_digest VARCHAR digest of what its bases share and can move a score; imports: of the table of keys
         track_suite VARCHAR `full` or `lite`
         track_protocol VARCHAR `standard` or `paper`
         judge VARCHAR judge of the safety tasks
         engine VARCHAR what ran the model
         base_model VARCHAR name of the base model
+        models_sha256 VARCHAR digest of the commits of base and specialists, where they come from the Hub
         model VARCHAR references and evaluations: which model
         method VARCHAR merges: name of the method
         method_title VARCHAR its title
@@ -246,6 +247,7 @@ def run_row(record: RunRecord) -> dict[str, object]:
         "track_digest": track.digest,
         "track_suite": track.suite,
         "track_protocol": track.protocol,
+        "models_sha256": track.models_sha256,
         "method": method.name if method else None,
         "method_title": method.title if method else None,
         "paper_url": method.paper_url if method else None,

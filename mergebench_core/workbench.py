@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
@@ -17,7 +17,7 @@ from mergebench_core.errors import RunError
 from mergebench_core.evaluation.items import write_rows
 from mergebench_core.home import write_atomic
 from mergebench_core.isolation.policy import MethodLimits
-from mergebench_core.jobs import JobFolder
+from mergebench_core.jobs import JobFolder, job_id
 from mergebench_core.records import TaskPart, TrackPart
 from mergebench_core.tracks.digests import file_digest, verify_files
 from mergebench_core.tracks.track import Task, Track, TrackBase
@@ -33,7 +33,10 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "chat_template*", "*
 
 
 class Workbench:
-    """A base model of a track, ready to be merged and scored. Heavy parts load when first used."""
+    """A base model of a track, ready to be merged and scored. Heavy parts load when first used.
+
+    Use it as a context manager: the block's end frees the models and what they need on disk.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,12 @@ class Workbench:
         self.limits = limits or MethodLimits()
         self.judge = judge
         self._is_verified = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @cached_property
     def base_checkpoint(self) -> Checkpoint:
@@ -130,9 +139,16 @@ class Workbench:
             protocol=track.protocol,
             judge=track.judge,
             engine=track.engine,
+            models_sha256=track.models_sha256(self.base.name),
             revisions=dict(track.revisions),
             overlaps=dict(track.overlaps),
         )
+
+    def job_id(self, kind: str, **subject: Any) -> str:
+        """Return the id of a job on this base: of its kind, its subject, the track, and the models it is about."""
+        place = {"kind": kind, "track": self.track.digest, "base": self.base.name}
+        models = self.track.models_sha256(self.base.name)
+        return job_id({**place, **subject, **({"models": models} if models else {})})
 
     def verify(self) -> None:
         """Check, once, that every file of the track has its pinned digest.

@@ -41,6 +41,8 @@ NUM_CALIBRATION_ROWS = 1200
 MMLU_TEST = "cais/mmlu|all|test"
 AS_JSON_LINES = ("google/IFEval",)
 """Data sets that are published as JSON lines."""
+OWN_CONFIGURATIONS = {"rajpurkar/squad_v2": "squad_v2"}
+"""Names of the only configuration of data sets, where it is not the usual one."""
 Rows = list[dict[str, Any]]
 Tables = Mapping[tuple[str | None, str], Rows]
 """Rows by configuration and split."""
@@ -150,7 +152,10 @@ def file_content(rows: Rows, path: str) -> bytes:
 def write_dataset(
     folder: Path, tables: Mapping[tuple[str | None, str], Rows], as_json_lines: bool = False
 ) -> None:
-    """Write a data set: one file per configuration and split, and a card that lists them."""
+    """Write a data set: one file per configuration and split, and a card that lists them.
+
+    Nothing can read the file of a split without rows.
+    """
     cards: dict[str, list[tuple[str, str]]] = {}
     for (config, split), rows in tables.items():
         ending = "jsonl" if as_json_lines else "parquet"
@@ -158,8 +163,10 @@ def write_dataset(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if as_json_lines:
             (folder / name).write_bytes(file_content(rows, name))
-        else:
+        elif rows:
             _write_parquet(folder / name, rows)
+        else:
+            (folder / name).write_bytes(b"not for reading")
         cards.setdefault(config or "default", []).append((split, name))
     lines = ["---", "license: other", "configs:"]
     for config, files in cards.items():
@@ -193,9 +200,8 @@ def add_data(
             if isinstance(source, FileSource):
                 hub.files[f"{source.repo}/{source.path}"] = file_content(rows, source.path)
             else:
-                tables.setdefault(source.repo, {})[source.config, source.split] = rows
-            if isinstance(source, HubSource) and source.is_gated:
-                hub.gated.add(source.repo)
+                tables.setdefault(source.repo, {}).update(_tables(source, rows))
+                hub.gated |= {source.repo} if source.is_gated else set()
     for domain in domains:
         source = CALIBRATION[domain].source
         tables.setdefault(source.repo, {})[source.config, source.split] = published_rows()[key_of(source)](
@@ -204,6 +210,12 @@ def add_data(
     for repo, found in tables.items():
         write_dataset(folder / "datasets" / repo, found, repo in AS_JSON_LINES)
         hub.add("dataset", repo, folder / "datasets" / repo)
+
+
+def _tables(source: HubSource, rows: Rows) -> Tables:
+    """Return a split, and beside one that has a file of its own another that nobody should read."""
+    config = OWN_CONFIGURATIONS.get(source.repo, source.config)
+    return {(config, source.split): rows} | ({(config, "train"): []} if source.file else {})
 
 
 def add_models(hub: LoopbackHub, folder: Path, base_name: str) -> None:

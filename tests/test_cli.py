@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mergebench_core.cli.main import main
+from mergebench_core.cli.output import print_table
 
 
 def run_cli(*arguments: str | Path) -> int:
@@ -65,6 +66,33 @@ def test_mistakes_get_one_line(capsys, arguments, words):
 
 def test_a_mistake_does_not_steer_the_terminal(capsys):
     assert error_line(capsys, "models", "--track", "\x1b[2Jx").startswith("mergebench: unknown track '?[2Jx'")
+
+
+def test_a_bug_is_one_line_and_its_details_a_file_of_ones_own(capsys, tmp_path, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("mergebench_core.tracks.registry.load_track", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_cli("tracks") == 1
+    (file,) = tmp_path.glob("mergebench-error-*.log")
+    assert (
+        capsys.readouterr().err
+        == f"mergebench: a bug in mergebench: ZeroDivisionError: division by zero; details in {file}\n"
+    )
+    assert "Traceback" in file.read_text()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert run_cli("tracks") == 1
+    assert capsys.readouterr().err.endswith("details in no file\n")
+
+
+def test_tables_print_texts_as_they_are(capsys):
+    """What others wrote is no markup and steers no terminal."""
+    print_table("[/nope] \x1b[2J", ["[b]a"], [["[bold red]x\x1b[2J"]])
+    said = capsys.readouterr().out
+    assert "[/nope] ?[2J" in said
+    assert "[bold red]x?[2J" in said
+    assert "[b]a" in said
 
 
 def test_plugin_with_a_syntax_error_names_file_and_line(capsys, tmp_path):

@@ -203,6 +203,7 @@ def test_what_is_no_score_is_refused(tmp_path: Path, value: object) -> None:
         (b"", "damaged"),
         (b"\xff\xfe\x00", "damaged"),
         (b"[1, 2]", "no JSON object"),
+        (b'{"bad\\ud800key": {"pass@1": 0.5}}', "damaged"),
         (b"[" * 100_000, "damaged"),
         (b'{"humanevalplus": {"pass@1": 0.5, "pass@1": 0.9}}', "'pass@1' stands there twice"),
         (b'{"config": []}', "'config' is no object"),
@@ -239,9 +240,29 @@ def test_a_task_of_the_other_direction_is_refused(tmp_path: Path) -> None:
 
 
 def test_impossible_counts_are_one_line(tmp_path: Path) -> None:
-    count = {"ifeval": {"original": -5, "effective": -5}}
-    text = refusal(changed(tmp_path / "run", lambda files: files["lm_eval.json"]["n-samples"].update(count)))
-    assert "num_items" in text
+    for number in (-5, 5_000_000_000):  # more than the store's column holds
+        count = {"ifeval": {"original": number, "effective": number}}
+        text = refusal(
+            changed(tmp_path / "run", lambda files, c=count: files["lm_eval.json"]["n-samples"].update(c))
+        )
+        assert "num_items" in text
+
+
+def test_an_engine_is_a_name(tmp_path: Path) -> None:
+    """It becomes part of a world's name and is printed."""
+    for source in ("[/nope]", "\x1b[31m", "x" * 200):
+        folder = changed(tmp_path / "run", lambda files, s=source: files["lm_eval.json"].update(model_source=s))
+        assert "engine" in refusal(folder)
+
+
+def test_groups_and_results_agree(tmp_path: Path) -> None:
+    def contradict(files: Documents) -> None:
+        files["lm_eval.json"]["groups"] = {
+            "ifeval": dict.fromkeys(files["lm_eval.json"]["results"]["ifeval"], 0.9)
+        }
+
+    text = refusal(changed(tmp_path / "run", contradict))
+    assert "is 0.9 in 'groups' and " in text
 
 
 def test_base_and_method_come_from_the_paths_or_are_asked_for(tmp_path: Path) -> None:
@@ -337,6 +358,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], own_home: P
     assert "62.5" in said.out
     assert "never ranked" in said.out
     assert len(list(own_home.glob("runs/*/record.json"))) == 1
+    command(folder, "--method", "dare")
+    assert "note: the files name the method ties; kept as dare" in capsys.readouterr().err
     command(folder, "--config", "density=0.3", "--config", "sign=total", "--json")
     document = json.loads(capsys.readouterr().out)
     assert (document["kind"], document["config"]) == ("import", {"density": 0.3, "sign": "total"})

@@ -210,6 +210,23 @@ def test_suite_protocol_judge_and_engine_are_worlds(change: dict[str, str], name
     assert told == {"suite": "full", "protocol": "standard", "judge": None, "engine": "hf", **change}
 
 
+def test_one_base_at_other_commits_is_another_place() -> None:
+    """In one world its bases stand side by side; scores that were measured on other commits never meet."""
+    places = {"a" * 64: 0.8, "b" * 64: 0.6}
+    records: list[AnyRecord] = []
+    for models, score in places.items():
+        track = {"name": "mini-v1", "digest": "a" * 64, "models_sha256": models}
+        records += [merge_record("ties", score, track=track), *reference_records(track=track)]
+    rows = [row for row in rows_of(records) if row.label == "ties"]
+    assert [(row.base_label, row.headline) for row in rows] == [
+        ("mini-llama aaaaaaa", pytest.approx(1.0)), ("mini-llama bbbbbbb", pytest.approx(0.75)),
+    ]  # fmt: skip
+    assert len({row.world for row in rows}) == 1
+    assert row_for(records[0], records[1:]).base_label == "mini-llama aaaaaaa"
+    (only,) = [row for row in rows_of(records[: len(records) // 2]) if row.label == "ties"]
+    assert only.base_label == "mini-llama"
+
+
 def test_imports_come_after_everything_measured(tmp_path: Path) -> None:
     rows = rows_of([imported_record(tmp_path / "run"), merge_record("ties"), *reference_records()])
     assert [row.tier for row in rows] == ["measured"] * 8 + ["self-reported"]

@@ -131,4 +131,4 @@ def ranks(rows: Sequence[BoardRow]) -> dict[str, int]:
 
 def _place(row: BoardRow) -> tuple[str, ...]:
     """Return what two rows must share to be ranked together."""
-    return row.tier, world_of(row), row.track_digest, row.base_model
+    return row.tier, world_of(row), row.track_digest, row.base_model, row.models_sha256 or ""

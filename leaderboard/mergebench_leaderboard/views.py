@@ -85,7 +85,7 @@ def column_kinds(domains: Sequence[str], named: Sequence[BoardRow]) -> list[str]
 
 def column_widths(domains: Sequence[str], named: Sequence[BoardRow]) -> list[str]:
     """Return the widths of the main table's columns: names wide, numbers narrow, together one line of a laptop."""
-    base = max([94, *(7 * len(row.base_model) + 20 for row in named)])
+    base = max([94, *(7 * len(row.base_label) + 20 for row in named)])
     costs = [*["84px"] * 3, "64px"] if has_costs(named) else []
     return ["36px", "190px", f"{base}px", "74px", *["88px"] * len(domains), "68px", *costs]
 
@@ -121,7 +121,7 @@ def _cells(
     return [
         Cell(value=rank, text="" if rank is None else str(rank)),
         word(method_name(row, named)),
-        word(row.base_model),
+        word(row.base_label),
         percent(row.headline),
         *[percent(by_domain.get(domain)) for domain in domains],
         percent(row.raw_generalization if is_raw else row.generalization),
@@ -141,12 +141,12 @@ def _styles(rows: Sequence[BoardRow], cells: Sequence[Sequence[Cell]], num_domai
         merges = [(row, line[column].value) for row, line in zip(rows, cells, strict=True) if row.kind == "merge"]
         for row, value in merges:
             if isinstance(value, int | float):
-                best[row.base_model] = max(value, best.get(row.base_model, value))
+                best[row.base_label] = max(value, best.get(row.base_label, value))
         for index, (row, line) in enumerate(zip(rows, cells, strict=True)):
             if (
                 row.kind == "merge"
                 and line[column].value is not None
-                and line[column].value == best[row.base_model]
+                and line[column].value == best[row.base_label]
             ):
                 styles[index][column] = STRONG
     return styles
@@ -160,7 +160,7 @@ def failed_table(rows: Sequence[BoardRow], named: Sequence[BoardRow]) -> Table:
     cells = [
         [
             word(method_name(row, named)),
-            word(row.base_model),
+            word(row.base_label),
             word(row.status.replace("_", " ")),
             word(row.reason or MISSING),
             word(row.created_at[:16].replace("T", " ")),
@@ -217,12 +217,12 @@ def _import_notes(rows: Sequence[BoardRow]) -> list[str]:
     return [
         "**Self-reported, not measured here.** Raw scores in percent, imported from the output of the released "
         "MergeBench scripts. Without the specialists' scores there is no headline, and nothing is ranked.",
-        *(f"{html.escape(f'{row.title} on {row.base_model}: {row.reason}')}." for row in rows if row.reason),
+        *(f"{html.escape(f'{row.title} on {row.base_label}: {row.reason}')}." for row in rows if row.reason),
     ]
 
 
 def _cautions(rows: Sequence[BoardRow]) -> list[str]:
-    reduced = {row.base_model: row.removed for row in rows if row.is_reduced}
+    reduced = {row.base_label: row.removed for row in rows if row.is_reduced}
     found = [
         f"Reduced suite on {html.escape(base)}: without {', '.join(map(html.escape, removed))}, "
         "where the specialist's score is too close to zero to divide by."

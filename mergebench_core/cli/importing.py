@@ -60,7 +60,12 @@ def import_results(
 
 
 def _report(record: ImportedRecord) -> None:
-    """Say on stderr what was left out, and what limits the scores."""
+    """Say on stderr what was left out, what limits the scores, and what the files say otherwise."""
+    from mergebench_core.imports.files import method_of
+
+    named = method_of(record.model_path) if record.model_path else None
+    if named not in (None, record.method):
+        typer.echo(f"note: the files name the method {named}; kept as {record.method}, as --method says", err=True)
     for key in record.unknown_keys:
         typer.echo(f"unknown key: {plain(key)}", err=True)
     for reason in dict.fromkeys(record.missing_tasks.values()):

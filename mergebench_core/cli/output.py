@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,19 +30,22 @@ def print_json(document: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: range = range(0)
 ) -> None:
-    """Print a table; the columns of `numbers` are aligned to the right, a last column of text may wrap."""
+    """Print a table; the columns of `numbers` are aligned to the right, a last column of text may wrap.
+
+    Texts are never markup: others wrote them.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table: Table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    table: Table = Table(title=Text(plain(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         may_wrap = index == len(columns) - 1 and index not in numbers
-        table.add_column(
-            column, justify="right" if index in numbers else "left", no_wrap=not may_wrap, overflow="fold"
-        )
+        justify: Literal["left", "right"] = "right" if index in numbers else "left"
+        table.add_column(Text(plain(column)), justify=justify, no_wrap=not may_wrap, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(plain(cell)) for cell in row))
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     console.print(table)
 
@@ -87,7 +90,7 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
 def _base(row: BoardRow, rows: Sequence[BoardRow]) -> str:
     """Name a row's base; worlds are told apart by their name."""
     worlds = {other.world for other in rows}
-    return row.base_model if len(worlds) == 1 else f"{row.base_model} ({row.world})"
+    return row.base_label if len(worlds) == 1 else f"{row.base_label} ({row.world})"
 
 
 def _label(row: BoardRow, rows: Sequence[BoardRow]) -> str:

@@ -27,11 +27,24 @@ class ReleasedFile:
     def results(self) -> Iterator[tuple[str, str, Any]]:
         """Yield name of a task there, key and value of every result; `/` stands between nested keys."""
         if self.path.name == LM_EVAL:
+            self._check_groups()
             tasks = {**self.mapping("groups"), **self.mapping("results")}
         else:
             tasks = {name: found for name, found in self.document.items() if name != "config"}
         for name, found in tasks.items():
             yield from ((name, key, value) for key, value in _flat(found) if not _is_label(key))
+
+    def _check_groups(self) -> None:
+        """Raise InputError if a group has one number among the groups and another among the results."""
+        results = self.mapping("results")
+        for name, found in self.mapping("groups").items():
+            told = dict(_flat(results.get(name, {})))
+            for key, value in _flat(found):
+                if told.get(key, value) != value:
+                    raise InputError(
+                        f"{self.path}: {name}/{key} is {value!r:.40} in 'groups' and {told[key]!r:.40} in "
+                        "'results'; give the file as the scripts wrote it"
+                    )
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """Return the object under `key`; empty if there is none.
@@ -80,6 +93,7 @@ def read_file(path: Path) -> ReleasedFile:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB; results are small, without samples")
         content = path.read_bytes()
         document = json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate can be written, and never printed
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); mend it or leave it out") from None
     except (ValueError, RecursionError) as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 TEXT_FIELDS = (
@@ -37,17 +39,17 @@ _MARKS = re.compile(
 
 
 def audit_text(item: Mapping[str, Any]) -> str:
-    """Return the text of an item: its `TEXT_FIELDS`, each on a line, without what a prompt adds to a question."""
-    return "\n".join(line for line in _lines(item, TEXT_FIELDS) if not _is_object(line))
+    """Return the text of an item: its `TEXT_FIELDS`, each on a line, without what a prompt adds to a question.
+
+    The field `problem` of a program problem, a JSON object, is left out: it has the prompt again, and inputs.
+    """
+    is_program = bool(_program(item))
+    return "\n".join(_lines(item, [field for field in TEXT_FIELDS if not (is_program and field == "problem")]))
 
 
 def audit_answer(item: Mapping[str, Any]) -> str:
-    """Return the answer of an item: its `ANSWER_FIELDS`, each on a line.
-
-    Those of a JSON object in one of the `TEXT_FIELDS` count too: program problems are kept so.
-    """
-    objects = [json.loads(line) for line in _lines(item, TEXT_FIELDS) if _is_object(line)]
-    return "\n".join(line for part in (item, *objects) for line in _lines(part, ANSWER_FIELDS))
+    """Return the answer of an item: its `ANSWER_FIELDS`, and those of its program problem, each on a line."""
+    return "\n".join(line for part in (item, _program(item)) for line in _lines(part, ANSWER_FIELDS))
 
 
 def audit_question_id(item: Mapping[str, Any]) -> str | None:
@@ -66,8 +68,14 @@ def audit_question_id(item: Mapping[str, Any]) -> str | None:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text: runs of letters and digits, after Unicode NFKC and case folding."""
-    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text.casefold())
+    """Return the words of a text: runs of letters and digits, after Unicode NFKC and case folding.
+
+    Characters that are not seen, such as soft hyphens, part no words.
+    """
+    if text.isascii():
+        folded = text.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", text.translate(_invisible()).casefold())
     return re.findall(r"[^\W_]+", folded)
 
 
@@ -87,8 +95,18 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _is_object(text: str) -> bool:
+def _program(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the program problem of an item; empty where its field `problem` is a text or not there."""
+    problem = item.get("problem")
     try:
-        return text.startswith("{") and isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
+        found = json.loads(problem) if isinstance(problem, str) and problem.startswith("{") else None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@cache
+def _invisible() -> dict[int, None]:
+    """Return a table for `str.translate` that drops soft hyphens, zero-width and other format characters."""
+    codes = range(sys.maxunicode + 1)
+    return dict.fromkeys(code for code in codes if unicodedata.category(chr(code)) == "Cf")

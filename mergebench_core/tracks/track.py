@@ -139,7 +139,10 @@ class TrackBase:
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A frozen, versioned world. `digest` covers everything that can move a score."""
+    """A frozen, versioned world. `digest` covers everything that can move a score and that its bases share.
+
+    Which commits of its models a base stands for says `models_sha256`; results of other commits never meet.
+    """
 
     name: str
     title: str
@@ -169,8 +172,6 @@ class Track:
     """sha256 of every prepared file; empty until data were fetched, and for embedded tracks."""
     revisions: Mapping[str, str] = field(default_factory=dict)
     """Commit by repository of what was fetched."""
-    is_locked: bool = True
-    """Whether the lock pins these commits; if not, they are part of the digest."""
     overlaps: Mapping[str, int] = field(default_factory=dict)
     """What the audit of the fetched data found."""
 
@@ -178,6 +179,14 @@ class Track:
     def digest(self) -> str:
         """sha256 over settings and file digests; part of every record."""
         return track_digest(self)
+
+    def models_sha256(self, base: str) -> str | None:
+        """Return the digest of the commits of a fetched base and its specialists; None where they are embedded."""
+        models = self.local_base(base).hub_models
+        if not models:
+            return None
+        commits = {name: f"{model.repo}@{self.revisions[model.repo]}" for name, model in models.items()}
+        return hashlib.sha256(json.dumps(commits, sort_keys=True).encode()).hexdigest()
 
     def base(self, name: str) -> TrackBase | HubBase:
         """Return the base called `name`.
@@ -210,10 +219,10 @@ class Track:
 
 
 def track_digest(track: Track) -> str:
-    """Return the sha256 over canonical JSON of everything in `track` that can move a score.
+    """Return the sha256 over canonical JSON of everything in `track` that can move a score, but models on the Hub.
 
     Titles and the place of the track's folder on this machine are left out, and so is what a task's YAML says
-    (its digest is among the file digests).
+    (its digest is among the file digests), and commits of data sets (prepared data have digests).
     """
     evaluation = track.evaluation
     content: dict[str, Any] = {
@@ -237,7 +246,7 @@ def track_digest(track: Track) -> str:
         "file_digests": dict(track.file_digests),
     }
     content |= _unusual(track, {"suite": "full", "protocol": "standard", "engine": "hf", "judge": None})
-    content |= _unusual(track, {"data_digests": {}} if track.is_locked else {"data_digests": {}, "revisions": {}})
+    content |= _unusual(track, {"data_digests": {}})
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -251,7 +260,7 @@ def _unusual(holder: object, usual: Mapping[str, Any]) -> dict[str, Any]:
 
 def _base_content(track: Track, base: TrackBase | HubBase) -> dict[str, Any]:
     if base.hub_models:
-        models = {name: f"{model.repo}@{model.revision}" for name, model in base.hub_models.items()}
+        models = {name: model.repo for name, model in base.hub_models.items()}
     elif isinstance(base, TrackBase):
         models = {name: _relative(track, path) for name, path in base.models().items()}
     else:

@@ -92,6 +92,14 @@ def test_ranks_are_per_base_and_world_and_ties_share_one(tmp_path: Path) -> None
         assert found == {"a": 1, "b": 2, "c": 2, "d": 4}
 
 
+def test_ranks_are_per_commits_of_the_models(tmp_path: Path) -> None:
+    tracks = [{"name": "mini-v1", "digest": "a" * 64, "models_sha256": digit * 64} for digit in "ab"]
+    records = [merge_record("ties", score, track=track) for track, score in zip(tracks, (0.7, 0.6), strict=True)]
+    references = [record for track in tracks for record in reference_records(track=track)]
+    rows = rows_of(tmp_path, [*records, *references])
+    assert sorted(queries.ranks(rows).values()) == [1, 1]
+
+
 def test_a_filter_moves_nobody_up(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [merge_record("ties", 0.7), merge_record("soup", 0.6), *reference_records()])
     (row,) = queries.select_rows(rows, Selection(world=WORLD, search="soup", has_references=False))

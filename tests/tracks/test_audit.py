@@ -52,7 +52,8 @@ def in_test(*texts, **fields):
 
 
 def slow_words(text):
-    folded = unicodedata.normalize("NFKC", text.casefold())
+    visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    folded = unicodedata.normalize("NFKC", visible.casefold())
     return "".join(letter if letter.isalnum() else " " for letter in folded).split()
 
 
@@ -81,7 +82,10 @@ def slow_counts(sets):
     return counts
 
 
-few_words = st.lists(st.sampled_from(["a", "b", "A,", "B!", "\u00e9", "e\u0301", "7", "_", "\u2028"]), max_size=30)
+few_words = st.lists(
+    st.sampled_from(["a", "b", "A,", "B!", "\u00e9", "e\u0301", "7", "_", "\u2028", "a\u00adb", "\u200b"]),
+    max_size=30,
+)
 texts = few_words.map(" ".join)
 entries = st.tuples(texts, texts, st.sampled_from([None, "q/1", "q/2"]))
 
@@ -108,6 +112,12 @@ def test_exact_ignores_case_spaces_and_punctuation():
 @pytest.mark.parametrize(("left", "right"), [("Straße", "STRASSE"), ("ﬁn", "fin"), ("caf\u00e9", "CAFE\u0301")])
 def test_exact_ignores_how_unicode_writes_it(left, right):
     assert run(surrogate(left), in_test(right))["exact"][:2] == (1, 1)
+
+
+@pytest.mark.parametrize("mark", ["\u00ad", "\u200b", "\u2060", "\ufeff", "\u202e", "\U000e0041"])
+def test_invisible_marks_hide_nothing(mark):
+    assert run(surrogate("How old is Ann?"), in_test(f"How o{mark}ld{mark} is Ann{mark}?"))["exact"][:2] == (1, 1)
+    assert words(f"e{mark}\u0301t{mark}e\u0301") == ["\u00e9t\u00e9"]
 
 
 def test_texts_without_a_word_share_nothing():
@@ -220,6 +230,21 @@ def test_program_problems_give_their_solution_and_no_inputs():
     entry = {"prompt": "def f():", "problem": problem}
     assert (audit_text(entry), audit_answer(entry)) == ("def f():", "return 1")
     assert audit_text({"problem": "{a} is a set"}) == "{a} is a set"
+    assert audit_text({"problem": "[1]"}) == "[1]"
+
+
+def test_a_test_item_within_json_is_found():
+    hidden = json.dumps({"task": "How old is Ann?", "solution": "seven"})
+    sample = {"prompt": instruction_prompt(hidden), "completion": "7"}
+    assert (audit_text(sample), audit_answer(sample)) == (hidden, "7")
+    assert audit_text({"question": hidden}) == hidden
+
+
+@pytest.mark.parametrize("field", ["problem", "prompt"])
+def test_json_that_is_too_deep_is_text(field):
+    deep = '{"a":' * 100_000
+    assert audit_text({field: deep}) == deep
+    assert audit_answer({field: deep}) == ""
 
 
 def test_calibration_prompts_share_no_frame():

@@ -254,6 +254,12 @@ def test_data_are_prepared_once(data, tmp_path):
     assert len(data.asked) == num_asked
 
 
+def test_items_that_are_tuned_on_and_tested_are_overlaps(data, tmp_path):
+    overlaps = prepare_data(tmp_path / "home", Lock(), silent, "paper").overlaps
+    assert overlaps["exact:ifeval_tuned_on/ifeval"] == overlaps["exact:ifeval/ifeval_tuned_on"] == 12
+    assert not [name for name in prepared(tmp_path / "home").overlaps if "ifeval" in name]
+
+
 def test_an_interrupted_preparation_goes_on(data, tmp_path, monkeypatch):
     def stop(path, items):
         if path.stem == "gsm8k":

@@ -63,10 +63,12 @@ def conala_rows(num_rows: int) -> Rows:
     ]
 
 
+_HUMANEVAL = "raw/200defce9e3429d28ca215b6dd061c0f7f31c18b/HumanEvalPlus.jsonl.gz"
+_MBPP = "raw/dadf43da556a00f7bacd71cb154f2932757d9144/MbppPlus.jsonl.gz"
 _CONALA = "raw/5c9a15b1f5ab0fd7d8b6cd87735505c0d4028b38/data/conala-test.json"
 PUBLISHED_ROWS: dict[str, Callable[[int], Rows]] = {
-    "evalplus/humanevalplus_release|releases/download/v0.1.10/HumanEvalPlus.jsonl.gz": humaneval_rows,
-    "evalplus/mbppplus_release|releases/download/v0.2.0/MbppPlus.jsonl.gz": mbpp_rows,
+    f"evalplus/humanevalplus_release|{_HUMANEVAL}": humaneval_rows,
+    f"evalplus/mbppplus_release|{_MBPP}": mbpp_rows,
     f"ypapanik/t5-for-code-generation|{_CONALA}": conala_rows,
 }
 NUM_PUBLISHED_ROWS: dict[str, int] = dict(zip(PUBLISHED_ROWS, (164, 378, 500), strict=True))

@@ -31,7 +31,6 @@ def fetch(track: Track, base: HubBase, home: Path, progress: hub.Progress) -> Tr
         calibration_folder=data.calibration_folder,
         data_digests=data.digests,
         revisions=revisions,
-        is_locked=set(commits) <= set(lock.repos),
         overlaps=data.overlaps,
     )
 

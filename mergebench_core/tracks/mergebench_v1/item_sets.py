@@ -25,11 +25,14 @@ class HubSource:
     """As published; where sources disagree, both."""
     config: str | None = None
     is_gated: bool = False
+    file: str | None = None
+    """The parquet file that is the split, where other splits of its configuration are much larger. Without it
+    `datasets` finds the files, and fetches and converts all splits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSource:
-    """One file of a GitHub repository: `raw/<commit>/<path>` or `releases/download/<tag>/<file>`."""
+    """One file of a GitHub repository: `raw/<commit>/<path>`."""
 
     repo: str
     path: str
@@ -70,10 +73,18 @@ def row_text(row: Row, column: str, where: str) -> str:
     return value
 
 
+LABELS: Mapping[str, Callable[[Item], bool]] = {
+    "xstest": lambda item: bool(item["is_unsafe"]),
+    "squadv2": lambda item: bool(item["answers"]),
+}
+"""By set, the label whose shares its subset keeps: an answer that is always the same scores one of them."""
+
+
 def lite_subset(items: Sequence[Item], name: str, num_items: int) -> list[Item]:
     """Return the items whose ids have the smallest sha256 under the set's name, in their order.
 
-    The choice depends on nothing but the ids, so that it is the same for everybody and for every order of rows.
+    The choice depends on nothing but the ids, and where the set has `LABELS` on these, so that it is the same for
+    everybody and for every order of rows.
     """
     if num_items >= len(items):
         return list(items)
@@ -81,5 +92,11 @@ def lite_subset(items: Sequence[Item], name: str, num_items: int) -> list[Item]:
     def draw(item: Item) -> str:
         return hashlib.sha256(f"{name}/{item['id']}".encode()).hexdigest()
 
-    chosen = {item["id"] for item in sorted(items, key=draw)[:num_items]}
+    by_label: dict[bool, list[Item]] = {}
+    for item in sorted(items, key=draw):
+        by_label.setdefault(name in LABELS and LABELS[name](item), []).append(item)
+    places = [
+        ((place + 0.5) / len(own), item["id"]) for own in by_label.values() for place, item in enumerate(own)
+    ]
+    chosen = {item_id for _, item_id in sorted(places)[:num_items]}
     return [item for item in items if item["id"] in chosen]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,12 +123,9 @@ def read_items(path: Path) -> list[Item]:
 def audit(folder: Path, protocol: Protocol, progress: hub.Progress) -> AuditReport:
     """Look for overlaps between all sets of a protocol's data, calibration samples included."""
     progress("auditing the data for overlaps")
-    found = reversed(tasks("full", protocol))  # a test task that is tuned on counts as test
-    purposes: dict[str, AuditPurpose] = {name: task.purpose for task in found for name in task.part_names}
     sets: dict[str, list[AuditItem]] = {
-        name: [audit_item(item, purposes[name]) for item in read_items(folder / "items" / f"{name}.jsonl")]
-        for name in item_sets(protocol)
-        if name in purposes  # the paper's protocol leaves some surrogate sets out
+        name: [audit_item(item, purpose) for item in read_items(folder / "items" / f"{part}.jsonl")]
+        for name, part, purpose in _audited(protocol)
     }
     for domain in CALIBRATION:
         rows = read_items(folder / "calibration" / f"{domain}.jsonl")
@@ -136,6 +133,19 @@ def audit(folder: Path, protocol: Protocol, progress: hub.Progress) -> AuditRepo
             audit_item(row, "calibration", str(number)) for number, row in enumerate(rows)
         ]
     return audit_items(sets, by_construction=BY_CONSTRUCTION)
+
+
+def _audited(protocol: Protocol) -> Iterator[tuple[str, str, AuditPurpose]]:
+    """Yield name, item set and purpose of what is compared.
+
+    A set that is tuned on and tested is there twice, the second time under the name of the surrogate task.
+    """
+    seen: set[str] = set()
+    for task in tasks("full", protocol):  # test tasks first
+        for part in task.part_names:
+            if part in item_sets(protocol):
+                yield (task.name if part in seen else part), part, task.purpose
+                seen.add(part)
 
 
 def _noted_overlaps(

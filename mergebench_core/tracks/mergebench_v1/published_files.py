@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import hashlib
 import http.client
@@ -12,7 +13,8 @@ import os
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,28 +69,82 @@ def name_of(source: Source) -> str:
 
 def hub_rows(source: HubSource, revision: str | None) -> list[Row]:
     """Return the rows of a split on the Hub, fetched through the local cache."""
-    found = _load(source, revision)
+    with _explained(source):
+        return (
+            _split_rows(source, revision) if source.file is None else _parquet_rows(source, source.file, revision)
+        )
+
+
+def _parquet_rows(source: HubSource, file: str, revision: str | None) -> list[Row]:
+    import pyarrow.parquet
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    try:
+        path = hf_hub_download(source.repo, file, repo_type="dataset", revision=revision)
+    except RemoteEntryNotFoundError:
+        raise ValueError(f"no file '{file}'") from None
+    check_columns(source, pyarrow.parquet.read_schema(path).names)
+    rows: list[Row] = pyarrow.parquet.read_table(path, columns=list(source.columns)).to_pylist()
+    return rows
+
+
+def _split_rows(source: HubSource, revision: str | None) -> list[Row]:
+    from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    disable_progress_bars()
+    try:
+        found = load_dataset(source.repo, source.config, split=source.split, revision=revision)
+    except DatasetNotFoundError:
+        hub.check_access("dataset", source.repo, revision)  # says why
+        raise
     _check_revision(source, revision, found.cache_files)
     check_columns(source, found.column_names)
     columns = found.select_columns(list(source.columns))[:]  # twenty times faster than row by row
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _load(source: HubSource, revision: str | None) -> Any:
-    from datasets import disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+@contextmanager
+def _explained(source: HubSource) -> Iterator[None]:
+    """Turn what goes wrong with a split inside the block into one line."""
+    from datasets.exceptions import DatasetsError
 
-    disable_progress_bars()
     what = f"data set {name_of(source)}"
-    try:
-        with hub.one_line(what, InputError), hub.quiet():
-            try:
-                return load_dataset(source.repo, source.config, split=source.split, revision=revision)
-            except DatasetNotFoundError:
-                hub.check_access("dataset", source.repo, revision)  # says why
+    with hub.one_line(what, InputError), hub.quiet():
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+            if problem := _disk_problem(error):
+                raise InputError(f"{what}: {problem}") from None
+            if isinstance(error, OSError):  # of the Hub
                 raise
-    except (ValueError, RuntimeError, DatasetsError) as error:  # no such configuration or split, or out of form
-        raise InputError(f"{what}: {' '.join(str(error).split())[:200]}; {CHANGED}") from None
+            raise InputError(f"{what}: {_innermost(error)}; {CHANGED}") from None
+
+
+def _disk_problem(error: BaseException) -> str | None:
+    """Return what the system said of a file, which `datasets` hides in errors of its own; None if it did not."""
+    chain = [error] if isinstance(error, OSError) else list(_chain(error))
+    for found in chain:
+        if isinstance(found, OSError) and found.errno:
+            where = f": {found.filename}" if found.filename else ""
+            if found.errno == errno.ENOSPC:
+                return f"no room on the disk{where}; free some room, or set HF_HOME to another disk"
+            return f"{found.strerror}{where}"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what the first of the errors that led to this one says."""
+    while error.__cause__:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _check_revision(source: HubSource, revision: str | None, cache_files: Sequence[Mapping[str, Any]]) -> None:

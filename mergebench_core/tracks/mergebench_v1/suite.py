@@ -22,6 +22,9 @@ STANDARD_SETS: dict[str, ItemSet] = {item_set.name: item_set for part in PARTS f
 PAPER_SETS: dict[str, ItemSet] = {item_set.name: item_set for item_set in paper.SETS}
 ITEM_SETS: dict[str, ItemSet] = STANDARD_SETS | PAPER_SETS
 
+LITE_CHANCE = {"xstest": 111 / 200, "squadv2": 250 / 500}
+"""Chance levels that are the share of a label; a subset has that of its set (250 / 450, 5945 / 11,873) rounded."""
+
 
 def item_sets(protocol: Protocol) -> dict[str, ItemSet]:
     """Return the sets that a protocol scores, by name."""
@@ -38,7 +41,11 @@ def tasks(suite: Suite, protocol: Protocol = "standard") -> tuple[Task, ...]:
         *(paper.SURROGATE_TASKS if protocol == "paper" else surrogate),
         *(task for task in own if task.purpose == "generalization"),
     ]
-    return tuple(dataclasses.replace(task, num_items=num_items(task, suite)) for task in found)
+    chance = LITE_CHANCE if suite == "lite" else {}
+    return tuple(
+        dataclasses.replace(task, num_items=num_items(task, suite), chance=chance.get(task.name, task.chance))
+        for task in found
+    )
 
 
 def num_items(task: Task, suite: Suite) -> int:

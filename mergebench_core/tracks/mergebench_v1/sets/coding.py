@@ -1,4 +1,4 @@
-"""Coding: HumanEval+ and MBPP+ as EvalPlus released them, and CoNaLa as surrogate.
+"""Coding: HumanEval+ (v0.1.10) and MBPP+ (v0.2.0) as EvalPlus released them, and CoNaLa as surrogate.
 
 CoNaLa's authors have it on the Hub as `neulab/conala` (curated, test), behind a loading script, which `datasets`
 no longer runs. The file read here holds the official test split and is pinned by its digest.
@@ -80,7 +80,7 @@ SETS: tuple[ItemSet, ...] = (
         sources=(
             FileSource(
                 repo="evalplus/humanevalplus_release",
-                path="releases/download/v0.1.10/HumanEvalPlus.jsonl.gz",
+                path="raw/200defce9e3429d28ca215b6dd061c0f7f31c18b/HumanEvalPlus.jsonl.gz",
                 sha256="272720b90ac375502c8ed23cd791c2a93dfb22a911641a494da74a426c09f101",
                 columns=PROBLEM_COLUMNS,
                 licence="Apache-2.0; its HumanEval part MIT",
@@ -94,7 +94,7 @@ SETS: tuple[ItemSet, ...] = (
         sources=(
             FileSource(
                 repo="evalplus/mbppplus_release",
-                path="releases/download/v0.2.0/MbppPlus.jsonl.gz",
+                path="raw/dadf43da556a00f7bacd71cb154f2932757d9144/MbppPlus.jsonl.gz",
                 sha256="af43697e8791c4c149bdfd6b489d8b5412507551ac20e28a439f650b8225db63",
                 columns=PROBLEM_COLUMNS,
                 licence="Apache-2.0; its MBPP part CC-BY-4.0",

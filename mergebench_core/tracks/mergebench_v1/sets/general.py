@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mergebench_core.tracks.mergebench_v1.item_sets import FileSource, HubSource, Item, ItemSet, Row
+from mergebench_core.tracks.mergebench_v1.sets.math import mmlu_source
 from mergebench_core.tracks.track import Decoding, Task
 
 BY_CONSTRUCTION = tuple(("mmlu", f"m_mmlu_{language}") for language in ("fr", "es", "de", "ru"))
@@ -137,15 +138,7 @@ def adapt_wmt14(rows: Sequence[Row]) -> list[Item]:
 SETS: tuple[ItemSet, ...] = (
     ItemSet(
         name="mmlu",
-        sources=(
-            HubSource(
-                repo="cais/mmlu",
-                config="all",
-                split="test",
-                columns=("question", "subject", "choices", "answer"),
-                licence="MIT",
-            ),
-        ),
+        sources=(mmlu_source("test"),),
         adapt=adapt_mmlu,
         num_items=14_042,
         num_lite_items=1000,
@@ -159,6 +152,7 @@ SETS: tuple[ItemSet, ...] = (
                 split="validation",
                 columns=("question", "question_id", "answer"),
                 licence="unknown (its card)",
+                file="rc.nocontext/validation-00000-of-00001.parquet",
             ),
         ),
         adapt=adapt_triviaqa,
@@ -173,6 +167,7 @@ SETS: tuple[ItemSet, ...] = (
                 split="validation",
                 columns=("id", "title", "context", "question", "answers"),
                 licence="CC-BY-SA-4.0",
+                file="squad_v2/validation-00000-of-00001.parquet",
             ),
         ),
         adapt=adapt_squadv2,
@@ -222,6 +217,7 @@ SETS: tuple[ItemSet, ...] = (
                 split="test",
                 columns=("translation",),
                 licence="unknown (its card)",
+                file="fr-en/test-00000-of-00001.parquet",
             ),
         ),
         adapt=adapt_wmt14,

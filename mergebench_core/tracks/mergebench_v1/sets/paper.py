@@ -47,7 +47,7 @@ def _task(tasks: tuple[Task, ...], purpose: str) -> Task:
 
 
 SETS: tuple[ItemSet, ...] = (
-    ItemSet(name=_STEM, sources=(math.stem_source("test"),), adapt=adapt_stem_test, num_items=NUM_STEM_TEST),
+    ItemSet(name=_STEM, sources=(math.mmlu_source("test"),), adapt=adapt_stem_test, num_items=NUM_STEM_TEST),
     dataclasses.replace(
         _set(safety.SETS, "wildjailbreak"), name=_HARMFUL, adapt=adapt_harmful, num_items=NUM_HARMFUL
     ),
