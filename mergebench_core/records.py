@@ -113,6 +113,8 @@ class MeterPart(Part):
 
     worker_peak_rss_bytes: Count | None
     gpu_peak_bytes: Count | None
+    """GPU memory of the worker and its children, as sampled from outside: with CUDA's own, about 0.5 GB for each
+    process, and what allocators reserve. 0 is measured and unused; None: no GPU, or not measured."""
     calibration_samples: dict[str, Count]
     """Samples read by domain, over the whole run."""
     validations: Annotated[float, Field(ge=0.0)]

@@ -82,6 +82,8 @@ class BoardRow:
     validation_runtime_s: float | None
     evaluation_runtime_s: float | None
     worker_peak_rss_bytes: int | None
+    gpu_peak_bytes: int | None = None
+    """None: no GPU, or not measured."""
     validations: float | None
     config: Mapping[str, bool | int | float | str] | None
     weights_sha256: str | None

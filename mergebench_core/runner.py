@@ -270,6 +270,7 @@ class MethodRun:
             "validation_s": validation_s,
             "validations": self.meter.used,
             "worker_peak_rss_bytes": worker.peak_rss_bytes(),
+            "gpu_peak_bytes": worker.peak_gpu_bytes(),
         }
         self._note_samples()
         self.folder.write_note(".", "merge", note)
@@ -297,7 +298,7 @@ class MethodRun:
             runtime=self._runtime_part(),
             meters=MeterPart(
                 worker_peak_rss_bytes=note.get("worker_peak_rss_bytes"),
-                gpu_peak_bytes=None,
+                gpu_peak_bytes=note.get("gpu_peak_bytes"),
                 calibration_samples=self.reader.num_read(),
                 validations=note.get("validations", self.meter.used),
             ),

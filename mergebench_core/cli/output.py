@@ -68,8 +68,10 @@ def progress_lines() -> Iterator[Callable[[str], None]]:
 
 
 def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
-    """Print results, normalized to the specialists, in percent."""
+    """Print results, normalized to the specialists, in percent; GPU memory where it was measured."""
     columns = ["base", "method", "headline", *domains, "general", "algorithm s", "validation s", "peak MiB"]
+    has_gpu = any(row.gpu_peak_bytes is not None for row in rows)
+    columns += ["GPU MiB"] if has_gpu else []
     cells = [
         [
             _base(row, rows),
@@ -79,7 +81,8 @@ def print_board(rows: Sequence[BoardRow], domains: Sequence[str]) -> None:
             _percent(row.generalization),
             _seconds(row.algorithm_runtime_s),
             _seconds(row.validation_runtime_s),
-            "-" if row.worker_peak_rss_bytes is None else f"{row.worker_peak_rss_bytes / 2**20:.0f}",
+            _mebibytes(row.worker_peak_rss_bytes),
+            *([_mebibytes(row.gpu_peak_bytes)] if has_gpu else []),
         ]
         for row in rows
     ]
@@ -107,6 +110,10 @@ def _label(row: BoardRow, rows: Sequence[BoardRow]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _mebibytes(value: int | None) -> str:
+    return "-" if value is None else f"{value / 2**20:.0f}"
 
 
 def _seconds(value: float | None) -> str:

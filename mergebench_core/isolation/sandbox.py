@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mergebench_core.errors import IsolationError
-from mergebench_core.isolation import bubblewrap, cgroups, identity, landlock, processes, seccomp
+from mergebench_core.isolation import bubblewrap, cgroups, gpu_memory, identity, landlock, processes, seccomp
 from mergebench_core.isolation.cgroups import Cgroup
 from mergebench_core.isolation.confinement import BOOTSTRAP, Confinement
 from mergebench_core.isolation.level import check_level, demanded_level, level_of
@@ -110,6 +110,7 @@ class Sandbox:
         self.isolation = isolation
         self.overrun: str | None = None
         """What was overrun, if that ended it."""
+        self.gpu = gpu_memory.GpuMeter(self.all_processes, gpu_memory.source() if isolation.has_devices else None)
         self._policy = policy
         self._cgroup = cgroup
         self._peak_bytes = 0
@@ -118,9 +119,10 @@ class Sandbox:
         self._watch: Watch | None = None
 
     def watch(self, *checks: Check) -> None:
-        """Watch memory and folder, and whatever else the host counts."""
+        """Watch memory, of the GPU too, and folder, and whatever else the host counts."""
         own: list[Check] = [FolderCheck(self._policy.writable, self._policy.limits), self._check_memory]
         self._watch = Watch([*own, *checks], self._end_overrun)
+        self.gpu.start()
 
     def freeze(self) -> None:
         """Stop everything inside until `thaw`: nothing there runs while the host works on what came out.
@@ -134,9 +136,13 @@ class Sandbox:
         """Let everything inside go on."""
         processes.send_all(processes.descendants(self.process.pid), signal.SIGCONT)
 
+    def all_processes(self) -> list[int]:
+        """Return the process and all below it, in the host's view."""
+        return [self.process.pid, *self._descendants()]
+
     def peak_memory_bytes(self) -> int | None:
         """Return the peak resident memory so far: of the largest process, or of all where that was watched."""
-        peaks = [processes.peak_rss_bytes(pid) for pid in (self.process.pid, *self._descendants())]
+        peaks = [processes.peak_rss_bytes(pid) for pid in self.all_processes()]
         self._peak_bytes = max(self._peak_bytes, *peaks)
         return self._peak_bytes or None
 
@@ -163,6 +169,7 @@ class Sandbox:
             if self._cgroup:
                 self.is_out_of_memory()
                 self._cgroup.remove()
+        self.gpu.stop()
 
     def _kill_left(self, left: list[int]) -> None:
         """Kill what outlived the process; without namespaces and warden something can."""

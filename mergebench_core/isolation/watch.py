@@ -19,23 +19,24 @@ Check = Callable[[], str | None]
 
 
 class Watch:
-    """A thread that looks every tenth of a second, and ends the sandbox on the first overrun."""
+    """A thread that looks every `pause_s`, and ends the sandbox on the first overrun."""
 
-    def __init__(self, checks: Sequence[Check], end: Callable[[str], None]) -> None:
+    def __init__(self, checks: Sequence[Check], end: Callable[[str], None], *, pause_s: float = POLL_S) -> None:
         self._checks = checks
         self._end = end
+        self._pause_s = pause_s
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mergebench-watch", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Look no more."""
+    def stop(self, *, timeout_s: float | None = None) -> None:
+        """Look no more; wait for the look that is being taken, at most `timeout_s`."""
         self._is_over.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._is_over.wait(POLL_S):
+        while not self._is_over.wait(self._pause_s):
             for check in self._checks:
                 if overrun := check():
                     self._end(overrun)

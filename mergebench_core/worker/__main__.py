@@ -7,8 +7,7 @@ import socket
 import sys
 
 from mergebench_core.errors import ProtocolError
-from mergebench_core.worker.channel import Channel
-from mergebench_core.worker.serve import Server
+from mergebench_core.worker.serve import Server, WorkerChannel
 from mergebench_core.worker.window import Window
 
 
@@ -20,7 +19,7 @@ def main() -> int:
     if "warm" in sys.argv[3:]:
         import torch  # noqa: F401
     try:
-        Server(Channel(connection), window).serve()
+        Server(WorkerChannel(connection), window).serve()
     except ProtocolError:
         return 1
     return 0

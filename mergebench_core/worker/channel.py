@@ -1,7 +1,8 @@
 """Messages between host and worker: 4-byte big-endian length, then one JSON object of at most 1 MiB.
 
 Host requests: `load`, `open`, `prepare`, `merge`, `close`. The worker answers each with `ok` or `error`, and
-before that may send `chunk` (acknowledged by `ack`) or ask for `samples`, `validate`, `log`.
+before that may send `chunk` (acknowledged by `ack`) or ask for `samples`, `validate`, `log`. Where there is a GPU,
+`release` comes after each answer and before the one to `validate`; nothing but `ok` or `error` may follow it.
 """
 
 from __future__ import annotations

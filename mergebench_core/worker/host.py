@@ -181,15 +181,18 @@ class MethodWorker:
         """Return the worker's peak resident memory so far."""
         return self._worker.sandbox.peak_memory_bytes()
 
+    def peak_gpu_bytes(self) -> int | None:
+        """Return the worker's peak GPU memory so far, as sampled; None if it is unknown: see `GpuMeter`."""
+        return self._worker.sandbox.gpu.peak_bytes()
+
     def _request(self, message: Message, assembly: Assembly | None = None) -> Any:
         """Ask for something and answer what comes until it is done; the worker stands still before and after."""
         sandbox = self._worker.sandbox
         try:
-            self._clock.start()
-            sandbox.thaw()
+            self._go_on()
             self._worker.channel.send(message)
             answer = self._converse(message["request"], assembly)
-            sandbox.freeze()
+            self._hand_over()
             return answer
         except ProtocolError as error:
             if used := sandbox.overrun or self._memory_overrun():
@@ -201,6 +204,36 @@ class MethodWorker:
             self._clock.stop()
             self._worker.output.collect()
 
+    def _go_on(self) -> None:
+        self._clock.start()
+        self._worker.sandbox.thaw()
+
+    def _stand_still(self) -> None:
+        """Stop clock and worker: what a method computes while it waits would be free of charge."""
+        self._clock.stop()
+        self._worker.sandbox.freeze()
+
+    def _hand_over(self) -> None:
+        """End the worker's turn on the machine. Of a GPU's memory it keeps what holds values, and no reserve.
+
+        That reserve stands until here, so what is measured now is nearly the peak.
+        """
+        self._stand_still()
+        sandbox = self._worker.sandbox
+        if sandbox.isolation.has_devices:
+            sandbox.gpu.sample()
+            self._go_on()
+            self._release()
+            self._stand_still()
+
+    def _release(self) -> None:
+        self._worker.channel.send({"request": "release"})
+        message = self._receive()
+        if "error" in message:
+            raise self._error("release", message["error"])
+        if message != {"ok": None}:
+            raise ProtocolError("it did not answer 'release'")
+
     def _memory_overrun(self) -> str | None:
         is_over = self._worker.sandbox.is_out_of_memory()
         return f"more than {self._limits.memory_bytes} bytes of memory" if is_over else None
@@ -210,9 +243,7 @@ class MethodWorker:
         candidate: Assembly | None = None
         self._num_logged = 0
         while True:
-            message = self._worker.channel.receive()
-            if sum(kind in message for kind in KINDS) > 1:
-                raise ProtocolError("a message is of two kinds")
+            message = self._receive()
             if "ok" in message:
                 return message["ok"]
             if "error" in message:
@@ -223,9 +254,17 @@ class MethodWorker:
                 candidate = self._reply(partial(self._candidate, message), hides_result=True)
             elif message.get("ask") == "validate" and candidate is not None:
                 finished, candidate = candidate, None
+                self._hand_over()
                 self._reply(partial(self._validate, finished))
+                self._go_on()
             else:
                 self._reply(partial(self._answer, message))
+
+    def _receive(self) -> Message:
+        message = self._worker.channel.receive()
+        if sum(kind in message for kind in KINDS) > 1:
+            raise ProtocolError("a message is of two kinds")
+        return message
 
     def _take(self, message: Message, assembly: Assembly | None) -> None:
         name, offset, numel = message["chunk"], message.get("offset"), message.get("numel")
@@ -246,14 +285,7 @@ class MethodWorker:
 
     def _validate(self, candidate: Assembly) -> dict[str, float]:
         candidate.finish()
-        sandbox = self._worker.sandbox
-        self._clock.stop()
-        sandbox.freeze()  # what a method computes while it waits would be free of charge
-        try:
-            return self.services.validate()
-        finally:
-            sandbox.thaw()
-            self._clock.start()
+        return self.services.validate()
 
     def _answer(self, message: Message) -> Any:
         kind = message.get("ask")

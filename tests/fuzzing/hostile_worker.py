@@ -75,6 +75,10 @@ class Obliging:
 
     overrun = None
 
+    def __init__(self, *, has_gpu: bool = False) -> None:
+        self.isolation = SimpleNamespace(has_devices=has_gpu)
+        self.gpu = SimpleNamespace(sample=lambda: None)
+
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
 
@@ -82,12 +86,12 @@ class Obliging:
 class FakeWorker:
     """Stands in for a worker process."""
 
-    def __init__(self, script: Script, window: Window) -> None:
+    def __init__(self, script: Script, window: Window, *, has_gpu: bool) -> None:
         self.connection = script
         self.channel = Channel(script)
         self.window = window
         self.process = SimpleNamespace(poll=lambda: None)
-        self.sandbox = self.output = Obliging()
+        self.sandbox = self.output = Obliging(has_gpu=has_gpu)
 
     def stop(self) -> None:
         self.connection.close()
@@ -166,12 +170,17 @@ class Theatre:
         self._window = Window(create_descriptor())
         self.expected = {entry.name: entry.numel for entry in merge_plan(models.base, BASE_ROLES).merged}
 
-    def play(self, said: bytes, request: str = "merge", patience: int = 1 << 30) -> Outcome:
-        """Let the host make a request of a worker that says `said`; whatever leaves is a MergebenchError."""
+    def play(
+        self, said: bytes, request: str = "merge", patience: int = 1 << 30, *, has_gpu: bool = False
+    ) -> Outcome:
+        """Let the host make a request of a worker that says `said`; whatever leaves is a MergebenchError.
+
+        With a GPU the host asks for its memory, too, before it goes on.
+        """
         script, sink, services = Script(said, patience), PieceSink(), HostileServices(self.models)
         error: MergebenchError | None = None
         self.log_file.unlink(missing_ok=True)
-        with self._start(script), self._worker(services) as worker:
+        with self._start(script, has_gpu), self._worker(services) as worker:
             try:
                 self._request(worker, request, sink)
             except MergebenchError as found:
@@ -190,8 +199,8 @@ class Theatre:
         return MethodWorker(num_threads=1, log_file=self.log_file, folder=self._folder, services=services)
 
     @contextlib.contextmanager
-    def _start(self, script: Script) -> Iterator[None]:
-        worker = FakeWorker(script, self._window)
+    def _start(self, script: Script, has_gpu: bool) -> Iterator[None]:
+        worker = FakeWorker(script, self._window, has_gpu=has_gpu)
         with mock.patch.object(host, "start_worker", return_value=worker):
             yield
 

@@ -208,6 +208,30 @@ def test_message_with_one_thing_wrong(theatre, request_name):
         theatre.check(outcome, request_name)
 
 
+ANSWERS = {"load": [], "prepare": None}
+"""The last word of a request before memory of the GPU is asked for."""
+
+
+@pytest.mark.parametrize("request_name", ANSWERS)
+def test_nothing_but_an_answer_releases_memory(theatre, request_name):
+    """Nothing can be had meanwhile, and what was answered before does not count."""
+    answer = message({"ok": ANSWERS[request_name]})
+    assert theatre.play(answer + message({"ok": None}), request_name, has_gpu=True).error is None
+    asked = [
+        {"ask": "log", "message": "x"},
+        {"ask": "samples", "domain": "math", "start": 0, "count": 1},
+        {"ask": "candidate", "domains": None},
+        CHUNK,
+    ]
+    wrong = [*WRONG_FIELDS, *asked, *({"ok": value} for value in ODD if value is not None)]
+    for said in [*map(message, wrong), *BROKEN.values()]:
+        outcome = theatre.play(answer + said, request_name, has_gpu=True)
+        assert isinstance(outcome.error, MethodError), said
+        assert [heard["request"] for heard in outcome.script.answers()] == [request_name, "release"]
+        assert outcome.services.logged == outcome.services.candidates == []
+        theatre.check(outcome, request_name)
+
+
 TWO_KINDS = [
     {"ok": None, "error": {"message": "both"}},
     {"ok": None, "chunk": NORM, "offset": 0, "numel": 4, "slot": 0},
@@ -301,19 +325,21 @@ LAST = st.sampled_from(["ok", "error"]).flatmap(
 @st.composite
 def conversations(draw, expected: dict[str, int]):
     """Draw what a worker says in a merge: a candidate or none, all tensors in pieces, questions in between,
-    and at most one message with something wrong in it."""
-    said = []
+    and at most one message with something wrong in it. Draw, too, whether it has a GPU, to be released."""
+    has_gpu = draw(st.booleans())
+    said, released = [], [{"ok": None}] * has_gpu
     if draw(st.booleans()):
-        said += [{"ask": "candidate", "domains": ["math"]}, *draw(tensors(expected)), {"ask": "validate"}]
+        candidate = [{"ask": "candidate", "domains": ["math"]}, *draw(tensors(expected)), {"ask": "validate"}]
+        said += [*candidate, *released]
     said += draw(tensors(expected))
     for question in draw(st.lists(ASKED, max_size=2)):
         said.insert(draw(st.integers(0, len(said))), question)
-    said.append(draw(st.just({"ok": None}) | LAST))
+    said += [draw(st.just({"ok": None}) | LAST), *released]
     if draw(st.booleans()):
         index = draw(st.integers(0, len(said) - 1))
         names = st.sampled_from(["ok", "error", "chunk", "offset", "numel", "slot", "ask", "domains", "ack"])
         said[index] = {**said[index], draw(names | st.sampled_from(sorted(said[index]))): draw(NUMBERS | WORDS)}
-    return said
+    return said, has_gpu
 
 
 @st.composite
@@ -328,16 +354,18 @@ def tensors(draw, expected: dict[str, int]):
 def test_any_conversation(theatre):
     outcomes: Counter = Counter()
 
-    @fuzz(400)
+    @fuzz(500)
     @given(conversations(theatre.expected), st.binary(max_size=8), st.sampled_from((*REQUESTS, "merge", "merge")))
-    def run(said, junk, request):
-        outcome = theatre.play(b"".join(map(message, said)) + junk, request)
+    def run(conversation, junk, request):
+        said, has_gpu = conversation
+        outcome = theatre.play(b"".join(map(message, said)) + junk, request, has_gpu=has_gpu)
         theatre.check(outcome, request)
         outcomes[type(outcome.error).__name__] += 1
         outcomes["validated"] += len(outcome.services.validated)
+        outcomes["released"] += sum(heard.get("request") == "release" for heard in outcome.script.answers())
 
     run()
-    assert min(outcomes["NoneType"], outcomes["MethodError"], outcomes["validated"]) > 30
+    assert min(outcomes["NoneType"], outcomes["MethodError"], outcomes["validated"], outcomes["released"]) > 30
     assert min(outcomes["PluginError"], outcomes["BudgetError"]) > 0
 
 

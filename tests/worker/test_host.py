@@ -15,9 +15,10 @@ from checkpoint_samples import MERGED, NORM
 from worker_samples import DictSink, SampleServices, assembly_for
 
 from mergebench_core.errors import MergebenchError, MethodError, PluginError
-from mergebench_core.worker import host
+from mergebench_core.worker import host, serve
 from mergebench_core.worker.channel import Channel
 from mergebench_core.worker.host import MethodWorker, NoServices
+from mergebench_core.worker.serve import WorkerChannel
 from mergebench_core.worker.window import NUM_SLOTS, SLOT_BYTES, Window, create_descriptor
 
 
@@ -27,6 +28,8 @@ class FakeSandbox:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.overrun: str | None = None
+        self.isolation = SimpleNamespace(has_devices=False)
+        self.gpu = SimpleNamespace(sample=lambda: self.calls.append("sample"), peak_bytes=lambda: 7)
 
     def freeze(self) -> None:
         self.calls.append("freeze")
@@ -81,7 +84,7 @@ def request_with(fake, services, tmp_path) -> Callable:
     """Make a request of the host while the worker answers with the given messages; return sink and answer."""
 
     def run(*messages, request="merge"):
-        channel = Channel(fake.theirs)
+        channel = WorkerChannel(fake.theirs)
 
         def play() -> None:
             channel.receive()
@@ -98,6 +101,9 @@ def request_with(fake, services, tmp_path) -> Callable:
                         fake.received.append(channel.receive())
                     except MergebenchError:
                         return
+            if fake.sandbox.isolation.has_devices:
+                with contextlib.suppress(MergebenchError):
+                    channel.receive()
             with contextlib.suppress(OSError):  # the host may have closed it already
                 fake.theirs.shutdown(socket.SHUT_WR)
 
@@ -203,8 +209,13 @@ def test_piece_larger_than_a_slot(fake, request_with, tmp_path, services):
         request_with({"chunk": "w", "offset": 0, "numel": SLOT_BYTES // 4 + 1, "slot": 0})
 
 
+def whole(models) -> list[dict]:
+    """Return the messages that hand over all that is merged."""
+    return [{"chunk": n, "offset": 0, "numel": models.base.entry(n).numel, "slot": 0} for n in MERGED]
+
+
 def test_questions_are_answered(request_with, fake, services):
-    rest = [{"chunk": n, "offset": 0, "numel": services.models.base.entry(n).numel, "slot": 0} for n in MERGED]
+    rest = whole(services.models)
     fake.window.put(0, torch.ones(30).bfloat16())
     request_with(
         {"ask": "log", "message": "x" * 5000},
@@ -223,7 +234,7 @@ def test_questions_are_answered(request_with, fake, services):
 
 def test_the_worker_stands_still_while_the_host_scores(request_with, fake, services):
     """And when it has answered: what it computes in the meantime would cost it nothing."""
-    rest = [{"chunk": n, "offset": 0, "numel": services.models.base.entry(n).numel, "slot": 0} for n in MERGED]
+    rest = whole(services.models)
     validate = services.validate
 
     def noted():
@@ -235,9 +246,61 @@ def test_the_worker_stands_still_while_the_host_scores(request_with, fake, servi
     assert fake.sandbox.calls == ["thaw", "freeze", "score", "thaw", "freeze"]
 
 
+@pytest.fixture
+def release(fake, monkeypatch) -> Callable[[Callable[[], None]], None]:
+    """Give the worker a GPU, whose memory it releases by what is given."""
+
+    def give(act) -> None:
+        fake.sandbox.isolation.has_devices = True
+        monkeypatch.setattr(serve, "release_gpu", lambda: (fake.sandbox.calls.append("release"), act()))
+
+    return give
+
+
+def test_gpu_memory_is_measured_and_then_released_before_the_host_goes_on(request_with, fake, services, release):
+    release(lambda: None)
+    rest = whole(services.models)
+    services.validate = lambda: fake.sandbox.calls.append("score") or {"math": 4.0}
+    request_with({"ask": "candidate", "domains": ["math"]}, *rest, {"ask": "validate"}, *rest, OK)
+    handed_over = ["freeze", "sample", "thaw", "release", "freeze"]
+    assert fake.sandbox.calls == ["thaw", *handed_over, "score", "thaw", *handed_over]
+    assert {"ok": {"math": 4.0}} in fake.received
+
+
+@pytest.mark.parametrize("request_name", ["prepare", "merge"])
+def test_gpu_that_failed_fails_the_method(request_with, services, release, request_name):
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    release(fail)
+    candidate = [{"ask": "candidate", "domains": ["math"]}, *whole(services.models), {"ask": "validate"}]
+    with pytest.raises(MethodError, match=r"^RuntimeError: CUDA error: an illegal memory access [^\n]* and more$"):
+        request_with(*(candidate if request_name == "merge" else [OK]), request=request_name)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"ok": 1}, {"ok": None, "more": 1}, {}, {"chunk": NORM, "offset": 0, "numel": 4, "slot": 0},
+        {"ask": "samples", "domain": "math", "start": 0, "count": 1}, {"ask": "candidate", "domains": None},
+        {"ok": None, "error": {}},
+    ],
+)  # fmt: skip
+def test_nothing_can_be_asked_for_while_memory_is_released(fake, services, tmp_path, message):
+    fake.sandbox.isolation.has_devices = True
+    for said in (OK, message):
+        Channel(fake.theirs).send(said)
+    with (
+        MethodWorker(num_threads=1, log_file=tmp_path / "worker.log", services=services) as worker,
+        pytest.raises(MethodError, match="the worker broke the protocol: "),
+    ):
+        worker.prepare({})
+    assert services.asked == []
+
+
 def test_refusals_are_messages(request_with, fake, services):
     fake.window.put(0, torch.full((30,), float("nan")).bfloat16())
-    rest = [{"chunk": n, "offset": 0, "numel": services.models.base.entry(n).numel, "slot": 0} for n in MERGED]
+    rest = whole(services.models)
     request_with(
         {"ask": "candidate", "domains": ["safety"]},
         {"ask": "candidate", "domains": ["math"]},
