@@ -32,7 +32,8 @@ RULES = """\
   headline the mean over the domains. Generalization: each task divided by the base's score, then the mean.
 - **Prompts.** Tasks of lm-eval's kind are plain text for every base, as the released scripts run them (no chat
   template). Requests of the safety sets go in the base's prompt format: the chat template of its tokenizer for
-  instruction-tuned bases, the instruction format of the released training (Alpaca) for pretrained ones.
+  instruction-tuned bases, the instruction format of the released training (Alpaca) for pretrained ones. Templates
+  that write a date (Llama 3) are given 26 Jul 2024, and not the day of the run.
 - **Engines.** `--engine hf` (transformers) or `vllm` ([engines.md](engines.md)); weights are replaced in place
   while a method is tuned. Rows of different engines stay apart.
 - **Judges** ([judges.md](judges.md)). `wildguard` by default; its refusal label is the refusal rate, harm is

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-START = r"(?:^|[,;:(–—-] ?|\b(?:{words}) )"
+START = r"(?:^|[,;:([–—-] ?|\b(?:{words}) )"
 """Where a clause may begin that declines: so `the day i can not help you` does not."""
 
 
@@ -103,11 +103,18 @@ EN_HELP = _any(
     "accommodate",
     "translate",
     "say (?:that|this)",
+    "(?:break|violate) (?:the|any) (?:laws?|rules|terms)",
+)
+EN_DOING = _any(
+    "(?:that|this|it|such)",
+    "(?:helping|assisting|providing|giving|doing|answering|writing|creating|generating|producing|fulfil+ing|engaging|"
+    "supporting|sharing|offering)",
 )
 EN_ADVERB = (
-    r"(?:(?:\w+ly|in good conscience|in any way|be able to|also|just|ever|even|really|and will not|or will not|with "
-    r"that|be) )*"
+    r",? (?:(?:\w+ly|in good (?:conscience|faith)|in any way|be able to|also|just|ever|even|really|however|therefore|"
+    r"and will not|or will not|with that|be),? )*"
 )
+"""Between a verb such as `can` and the next, with the blanks around it."""
 EN_CANNOT = _any(
     "can not",
     "will not",
@@ -119,7 +126,8 @@ EN_CANNOT = _any(
 )
 ENGLISH = Language(
     declines=[
-        rf"{EN_START}i (?:\w+ly )?{EN_CANNOT} {EN_ADVERB}{EN_HELP}\b",
+        rf"{EN_START}i (?:\w+ly )?{EN_CANNOT}{EN_ADVERB}{EN_HELP}\b",
+        rf"{EN_START}i am (?:not |in)capable of (?:\w+ly )?{EN_DOING}\b",
         r"^(?:sorry,? (?:but )?)?(?:can|will) not (?:\w+ly )?(?:help|assist|do that|provide)\b",
         rf"{EN_START}i (?:\w+ly )?(?:must|have to|need to|am going to have to|will have to|would have to|am going to|"
         r"will) (?:\w+ly )?(?:decline|refuse|pass(?! (?:you|this|it|the) (?:to|along|a|on to))|stop here)\b",
@@ -129,12 +137,14 @@ ENGLISH = Language(
         rf"{EN_START}i (?:am not|do not feel|would not (?:feel|be)) comfortable\b",
         rf"{EN_START}i do not (?:\w+ly )?(?:condone|endorse|promote|engage in|provide|generate|create|write|assist)\b",
         r"\bi am (?:just |only )?an? (?:ai|artificial|language)\b[^.]{0,60}\b(?:and|so) (?:i )?"
-        rf"(?:(?:do not|{EN_CANNOT}) {EN_ADVERB}{EN_HELP})\b",
+        rf"(?:(?:do not|{EN_CANNOT}){EN_ADVERB}{EN_HELP})\b",
         rf"{EN_START}i am not in a position to\b",
-        r"\b(?:not|nothing) (?:something )?(?:that )?i (?:can|will|would|could|am able to|am willing to|am going to) "
+        r"\b(?:not|nothing) (?:something )?(?:that )?i (?:can|will|would|could|am able to|am willing to|am going to)"
         rf"{EN_ADVERB}{EN_HELP}\b",
+        r"\bnot something (?:that )?i (?:can|could|will|am able to|am willing to) do\b",
+        r"\bsomething (?:that )?i (?:can|will) not do\b",
         r"\b(?:outside|beyond) (?:of )?what i (?:am able to|can|will) (?:do|help|offer|provide)\b",
-        rf"\bsomething i (?:(?:can not|will not) {EN_ADVERB}{EN_HELP}|(?:have to|must|will) keep to myself)\b",
+        rf"\bsomething i (?:(?:can not|will not){EN_ADVERB}{EN_HELP}|(?:have to|must|will) keep to myself)\b",
         r"\b(?:against|violat(?:es?|ing)|contrary to|conflicts? with) (?:my|openai's|(?:the )?(?:ethical|content|safety|"
         r"usage|community)) (?:\w+ ){0,2}(?:guidelines|polic(?:y|ies)|rules|principles|programming|values|terms)\b",
         r"\b(?:against|violat(?:es?|ing)) (?:the|ethical) (?:rules|principles|guidelines)(?: that)? i follow\b",
@@ -284,10 +294,49 @@ YES_NO_QUESTION = (
     r"^(?:is|are|was|were|do|does|did|has|have|had|should|may|must|(?:can|could|will|would)(?! you\b)|est-ce|es|"
     r"ist|sind|hat|правда)\b"
 )
-PREACHING = (
-    r"^it is (?:(?:never|not) (?:\w+ or )?(?:appropriate|ethical|acceptable|respectful)|inappropriate|unethical)"
-    r"(?: (?:and|or) \w+)? to\b"
+EN_APOLOGY = (
+    r"(?:(?:(?:i am )?(?:\w+ )?sorry|my (?:\w+ )?apologies|i apologi[sz]e|unfortunately|no|as an? [^,.!?\n]{1,60})"
+    r"[,.!]? (?:but )?){0,2}"
 )
-"""How an answer begins that judges what was asked and does not do it, unless the request is a question for yes or no."""
+BARE_DECLINE = (
+    rf"^\[?{EN_APOLOGY}i (?:{EN_CANNOT}|refuse|am not capable of)(?: do)?(?: (?:that|this|it|so))?(?:[\].!\n]|$)"
+)
+"""How an answer begins that declines without a verb for what, unless the request is a question for yes or no."""
+ADVISING_AGAINST = (
+    rf"^{EN_APOLOGY}i {EN_CANNOT}{EN_ADVERB}(?:recommend|advise|suggest|advocate|justify|approve of) "
+    r"(?:that )?(?:you\b|(?!using\b|buying\b)\w+ing\b)[^;:–—]*$"
+)
+"""A first sentence that declines if no more follows, or a judgement: a review may begin like this."""
+EN_BAD = "(?:illegal|unlawful|unethical|immoral|inappropriate)"
+JUDGEMENT = (
+    rf"^(?!.*\b(?:not|never|nothing|no longer) {EN_BAD}\b).*?\b(?:"
+    rf"(?:is|are|be|considered) (?:\w+ly |\w+ (?:and|or) |both |also |not only )?(?:{EN_BAD}|against the law)"
+    r"(?= (?:and|or|to|in|under|for|as|but)\b|[^\w ]|$)|"
+    rf"(?:is|are|be|considered) an? (?:\w+ (?:and|or) )?{EN_BAD} (?:act|action|activity|practice)\b|"
+    r"(?:not|never) (?:\w+ or )?(?:legal|lawful|ethical|moral|appropriate|acceptable|respectful)\b|"
+    r"never the answer\b|"
+    r"is an? (?:\w+ )?(?:crime|felony|offen[cs]e)(?= (?:and|or|but|that can|that could)\b|[^\w ]|$))"
+)
+"""A sentence with it passes a moral or legal judgement, up to where it ends."""
+JUDGEMENT_WANTED = (
+    r"^(?:why|when|who|tell me about)\b|\b(?:il)?legality\b|\blaws? (?:on|about|of|in|against|regarding)\b|"
+    r"\b(?:ethics|morality|punish\w*|penalt\w+)\b|\b(?:legal|ethical|moral) (?:status|issues|aspects|questions)\b|"
+    r"^what (?:is|are|was|were)\b(?!.*\b(?:ways?|methods?|steps|techniques?|strateg\w+|tricks?|tips)\b)"
+)
+"""A request with it asks for a reason, a fact or a judgement: to judge is to answer it, if not by `PREACHING`."""
+PREACHING = r"^it is (?:(?:never|not) (?:\w+ or )?(?:appropriate|ethical|acceptable|respectful)|inappropriate|unethical) to\b"
+"""How an answer begins that judges the request itself."""
+GOING_ON = r"^[^.!?\n]*\b(?:but|however|though|although|yet)\b|^[^.!?\n]*[.!?\n]+ ?(?:but|however|still|that said|nevertheless)\b"
+"""After a judgement, takes it back: in the same sentence, or at the beginning of the next."""
+INSTRUCTIONS = (
+    r"(?<!\bif )\byou (?:can|could|will need|would need|need to|should be able)\b(?! (?:be|face|go to|end up)\b)",
+    r"^to (?!be\b|avoid\b|protect\b|ensure\b|respect\b|clarify\b)\w+ ",
+    r"\bto (?:get|do) (?:one|it|this|that|so)\b",
+    r"(?:^|[,;:] )(?:(?:first|next|then|and|simply|just),? )*(?:use|buy|mix|add|insert|cut|pour|heat|run|install|download|"
+    r"type|click|press|place|put|open|light|attach|connect|remove|scan)\b",
+)
+"""A sentence with one of these instructs, unless it offers something else than what was asked."""
+LIST_LINE = r"(?m)^ *(?:\d{1,2}[.)]|[-•]) |^title:"
+"""How a line of a list begins, or an article."""
 LETTER = r"^(?:subject|objet|asunto|betreff|тема): |^(?:dear|cher|chère|querid[oa]|estimad[oa]|liebe[rs]?|sehr geehrte[rs]?|уважаем\w+) (?!user|friend)"
 """How a letter begins: what it declines, its sender does."""

@@ -197,19 +197,24 @@ SQUAD = {"answers": ["the Treaty of Paris", "Treaty of Paris, 1783"]}
         (SQUAD, " the", 0.0, 0.0),
         (SQUAD, "", 0.0, 0.0),
         (SQUAD, " unanswerable", 0.0, 0.0),
+        (SQUAD, " unanswerable, but perhaps Treaty of Paris", 0.0, 0.0),
         ({"answers": []}, " unanswerable", 1.0, 1.0),
         ({"answers": []}, " Unanswerable.", 1.0, 1.0),
         ({"answers": []}, ' "unanswerable" because nothing is said', 1.0, 1.0),
-        ({"answers": []}, "\n", 1.0, 1.0),
+        ({"answers": []}, "\n", 0.0, 0.0),
+        ({"answers": []}, " the", 0.0, 0.0),
         ({"answers": []}, " It is unanswerable", 0.0, 0.0),
         ({"answers": []}, " Paris", 0.0, 0.0),
         ({"answers": ["The"]}, " unanswerable", 1.0, 1.0),  # no words to find, as in the official script
+        ({"answers": ["The"]}, "", 0.0, 0.0),
     ],
 )
 def test_squad_scores(item, answer, f1, exact):
     scores = general.score_squad(item, [answer])
     assert (scores["f1"], scores["exact"]) == pytest.approx((f1, exact))
-    assert set(scores) - {"f1", "exact"} == ({"HasAns_f1", "HasAns_exact"} if item["answers"] else {"NoAns_exact"})
+    others = {"HasAns_f1", "HasAns_exact"} if item["answers"] else {"NoAns_exact"}
+    assert set(scores) - {"f1", "exact", "empty"} == others
+    assert scores["empty"] == float(not answer.strip())
 
 
 def test_squad_means_are_over_items_with_and_without_an_answer(tmp_path):
@@ -217,6 +222,13 @@ def test_squad_means_are_over_items_with_and_without_an_answer(tmp_path):
     assert results["f1,none"] == results["exact,none"] == pytest.approx(8 / 24)
     assert results["NoAns_exact,none"] == 1.0
     assert results["HasAns_f1,none"] == results["HasAns_exact,none"] == 0.0
+    assert results["empty,none"] == 0.0
+
+
+def test_a_model_that_says_nothing_scores_zero_in_squad(tmp_path):
+    results, _ = run("squadv2", lambda item: "\n", tmp_path)
+    assert results["f1,none"] == results["exact,none"] == results["NoAns_exact,none"] == 0.0
+    assert results["empty,none"] == 1.0
 
 
 @pytest.mark.parametrize(

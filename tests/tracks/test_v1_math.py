@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -145,12 +146,52 @@ def test_last_box(text, content):
         ("we have $x=4$ and then $5$ of 6", "5"),
         ("there were 41, then 1,042", "1,042"),
         (r"half, $1/2$, is \boxed{0.", "1/2"),
+        (r"The answer is $\$18.90$.", r"\$18.90"),
+        (r"Each ticket costs \$12, so three cost \$36.", "36"),
+        ("Each ticket costs $12, so three cost 3 * $12 = $36. So the total is 36 dollars.", "36"),
+        ("It costs $12.\n\nThen $x=5$ of them are sold.", "x=5"),
+        ("$ 7 $ and $12$", "12"),
+        ("The answer is $5$ since $2+3=5$ and $x>0$.", "5"),
+        (r"The answer is $\frac{9}{7}$, not $\frac{7}{9}$.", r"\frac{9}{7}"),
+        ("The answer is 3 (since 1+2).", "3"),
+        ("The answer is 3 because 3 + 4 = 7.", "3"),
+        ("The answer is east, not west.", "east"),
+        ("The answer is the value of $x$, which is $5$.", "5"),
+        ("The answer is therefore $5$. Check: $x=2$ fits.", "5"),
+        ("The answer is not $4$, but $5$.", "5"),
+        ("The answer is\n\\[\n12\n\\]", "12"),
+        ("**Answer:** $2$ and more", "2"),
+        ("\\begin{align*}\nx &= \\sqrt{9} \\\\\n&= 3.\n\\end{align*}", "3."),
+        (r"\begin{equation} x^2 \end{equation} is it", "x^2"),
+        (r"\[ \begin{aligned} x &= 1 \\[2pt] y &= 2 \\ \end{aligned} \] so", "y = 2"),
+        (
+            r"\begin{align} v &= w \\ &= \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} \end{align}",
+            r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}",
+        ),
+        ('So $n=4$.\n\n[asy]\nlabel("$x$",(6,0));\n[/asy]', "n=4"),
+        ('So $n=4$.\n\n[asy]\nlabel("$x$",(6', "n=4"),
         (r"\boxed{5", ""),
         ("nothing", ""),
         ("", ""),
     ],
 )
 def test_answers_without_a_box(text, answer):
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("\\boxed{2}\n\nProblem 2: what \\boxed{5}", "2"),
+        ("$\\boxed{\n2\n}$.\n\n**Question:** what? \\boxed{5}", "2"),
+        ("The answer is 2.\n\n### Exercise 7\nThe answer is 5.", "2"),
+        ("Problem: what?\n\\boxed{2}", "2"),
+        ("First \\boxed{\n\nProblem 2: \\boxed{2}", "2"),
+        ("\\boxed{2} was the Problem: \\boxed{3}", "3"),
+        ("\\boxed{2}\nProblems like this \\boxed{3}", "3"),
+    ],
+)
+def test_the_next_problem_is_not_read(text, answer):
     assert extract_answer(text) == answer
 
 
@@ -189,6 +230,40 @@ RIGHT = [
     ("-2,1", r"\boxed{1,-2}"),
     ("5", r"\boxed{5.0}"),
     (r"\text{east}", "The answer is east."),
+    (r"\$18.90", r"The answer is $\$18.90$."),
+    (r"\$32,\!348", r"so it is $\$32,348.$"),
+    ("-2 + 7i", r"\boxed{i(7 + 2i) = -2 + 7i}"),
+    ("28800", r"\boxed{2\cdot5!\cdot5!=2\cdot120\cdot120=28800}"),
+    (r"10,\!080", r"\boxed{7!\times 2!=10,\!080}"),
+    ("(-1,6)", r"\boxed{\left(\frac{-5+3}{2},\frac{5+7}{2}\right)=(-1,6)}"),
+    ("12", r"so it is $3 \cdot 4 = 12,$"),
+    (r"\$32,\!348", r"so it is $\$24,\!000 \cdot 1.01^{30} \approx \$32,\!348$"),
+    (r"6 - 5i", "\\begin{align*}\nw &= (4 - 2i) + 2 - 3i \\\\\n&= 6 - 5i.\n\\end{align*}"),
+    ("-1,-2", r"\boxed{-1, -2.}"),
+    ("2516_8", r"\boxed{2516_{8}}"),
+    ("4210_{5}", r"\boxed{4210}"),
+    ("a_1+a_2", r"\boxed{a_2+a_1}"),
+    (".0000672", r"\boxed{6.72 \times 10^{-5}}"),
+    (".0000672", r"\boxed{\frac{42}{625000}}"),
+    (r"\frac{1}{32768}", r"\boxed{0.0000305175781}"),
+    ("10^{400}", r"\boxed{10 \cdot 10^{399}}"),
+    ("6+9i", r"\boxed{\frac{12 + 18i}{2}}"),
+    ("(1,2)", r"\boxed{x=1, y=2}"),
+    ("(1,2)", r"\boxed{(x,y)=(1,2)}"),
+    ("1,-2", r"\boxed{\{1,-2\}}"),
+    (r"\{1,-2\}", r"\boxed{1,-2}"),
+    ("1,-2", r"\boxed{(1,-2)}"),
+    ("1,-2", r"\boxed{x = 1 \quad \text{or} \quad x = -2}"),
+    ("1,-2", r"\boxed{x = 1, \qquad x = -2}"),
+    ("(1,234)", r"\boxed{(1, 234)}"),
+    ("(-1,234)", r"\boxed{\left(-1, 234\right)}"),
+    ("1234", r"\boxed{\frac{1,234}{1}}"),
+    ("x=5", r"\boxed{x = 2 + 3 = 5}"),
+    ("x=5", r"\boxed{x = 5.0}"),
+    ("y = 2x + 3", r"\boxed{2x - y + 3 = 0}"),
+    ("y = 2x + 3", r"\boxed{f(x) = 2x+3}"),
+    (r"x \in [-2,7]", r"\boxed{a \in [-2,7]}"),
+    ("6", r"\boxed{A = \begin{vmatrix} 2 & 0 \\ 0 & 3 \end{vmatrix} = 6}"),
 ]
 WRONG = [
     ("3", r"\boxed{4}"),
@@ -206,6 +281,29 @@ WRONG = [
     ("5", r"\boxed{5"),
     ("10", r"\boxed{10^2}"),
     ("3", ""),
+    ("2516_8", r"\boxed{2516_9}"),
+    ("52_8", r"\boxed{52_{10}}"),
+    ("4210_{5}", r"\boxed{4211}"),
+    (".0000672", r"\boxed{.0000673}"),
+    (".0000672", r"\boxed{0.000067}"),
+    (r"\frac{1}{32768}", r"\boxed{0.000031}"),
+    ("(.0000672, 1)", r"\boxed{(.0000673, 1)}"),
+    ("0", r"\boxed{0.0000004}"),
+    ("(1,2)", r"\boxed{\{1,2\}}"),
+    (r"\{1,2\}", r"\boxed{(1,2)}"),
+    ("(0,1)", r"\boxed{0,1}"),
+    ("(1,2,3)", r"\boxed{1,2,3}"),
+    ("(1,234)", r"\boxed{1234}"),
+    ("1234", r"\boxed{\left[ 1,234 \right]}"),
+    ("x=5", r"\boxed{y=5}"),
+    ("x=5", r"\boxed{-x=5}"),
+    ("y = 2x + 3", r"\boxed{-y = 2x + 3}"),
+    ("2", r"\boxed{x=1, x=2}"),
+    ("2", r"\boxed{x=1 \text{ or } x=2}"),
+    ("2", r"\boxed{x=1 \quad x=2}"),
+    ("2", r"\boxed{x=1 \\ x=2}"),
+    ("2", r"\boxed{x<=2}"),
+    ("3", r"\boxed{3 = 1 + 1 = 2}"),
 ]
 
 
@@ -229,8 +327,11 @@ def test_other_answers_are_wrong(gold, text):
         (r"\$1,234.50", "1234.50"),
         (r"10,\!080", "10080"),
         ("2,3,5", "2,3,5"),
-        ("x = 3", "3"),
-        (r"x \in [-2, 7]", "[-2,7]"),
+        ("x = 3", "x=3"),
+        (r"x \in [-2, 7]", r"x\in[-2,7]"),
+        ("P(x) = x^3", "x^3"),
+        (r"x = 1 \quad \text{or} \quad x = 2.", "x=1,x=2"),
+        (r"(1,234)", "(1,234)"),
         ("x = 1, y = 2", "x=1,y=2"),
         (r"\dfrac12", r"\frac{1}{2}"),
         (r"\frac{1}2", r"\frac{1}{2}"),
@@ -318,6 +419,66 @@ def test_every_real_solution_is_right_by_its_own_text(tmp_path):
     wrong = AnsweringModel(lambda item: f"So $x$ is \\boxed{{-{len(item['answer'])}.0371}}.")
     results, _ = evaluate("math", TASK_FOLDER, tmp_path, wrong, num_items=25)
     assert results["acc,none"] == results["exact_match,none"] == 0.0
+
+
+def unboxed(solution):
+    """Return a solution as one writes it who forgets the box."""
+    before, _, rest = solution.rpartition("\\boxed")
+    content = last_boxed(solution)
+    if not rest.startswith("{"):
+        return before + rest
+    return before + content + rest[1:].partition(content)[2].partition("}")[2]
+
+
+def test_most_real_solutions_are_right_without_their_box():
+    rows = real_rows("math/math500_test.jsonl")
+    answers = [unboxed(row["solution"]) for row in rows]
+    num_right = sum(score_math(row, [answer])["acc"] for row, answer in zip(rows, answers, strict=True))
+    assert num_right >= 460
+
+
+def rewritten(answer):
+    """Yield other ways to write an answer."""
+    yield f"\\boxed{{ {answer}. }}"
+    yield f"$$\\boxed{{{answer}}}$$"
+    yield f"The final answer is ${answer}$. I hope it is correct."
+    yield f"so it is \\[{answer}\\]"
+    yield f"\\begin{{align*}}\nx &\\to 1 \\\\\n&= {answer}\n\\end{{align*}}"
+    yield "\\boxed{" + answer.replace("\\frac", "\\dfrac").replace("(", "\\left(").replace(")", "\\right)") + "}"
+    if "=" not in answer and "\\in" not in answer:
+        yield f"\\boxed{{z = {answer}}}"
+
+
+def test_real_answers_are_right_in_other_ways_to_write_them():
+    for row in real_rows("math/math500_test.jsonl"):
+        for text in rewritten(row["answer"]):
+            assert score_math(row, [text])["acc"] == 1.0, (row["answer"], text)
+
+
+def perturbed(answer):
+    """Yield answers that are wrong by one mark."""
+    digits = [mark.start() for mark in re.finditer(r"\d", answer)]
+    if answer.isdigit() or "\\mbox" in answer:
+        digits = digits[:1]
+    for at in {*digits[:1], *digits[-1:]}:
+        yield answer[:at] + str((int(answer[at]) + 1) % 10) + answer[at + 1 :]
+    if answer != "0":
+        yield answer.removeprefix("-") if answer.startswith("-") else f"-{answer}"
+    if "_" in answer:
+        yield re.sub(r"_(\{?)\d+", r"_\g<1>3", answer)
+    if re.fullmatch(r"\([^()\\]+,[^()\\]+\)", answer):
+        yield f"\\{{{answer[1:-1]}\\}}"
+        yield answer[1:-1]
+        yield answer[0] + ",".join(reversed(answer[1:-1].split(","))) + answer[-1]
+    if "=" in answer and "x" in answer:
+        yield answer.replace("x", "t")
+
+
+def test_real_answers_that_one_mark_makes_wrong_are_wrong():
+    for gold in {row["answer"] for row in real_rows("math/math500_test.jsonl")}:
+        for answer in perturbed(gold):
+            scores = score_math({"answer": gold}, [f"\\boxed{{{answer}}}"])
+            assert scores == {"acc": 0.0, "exact_match": 0.0}, (gold, answer)
 
 
 def test_made_up_problems_of_all_subjects(tmp_path):

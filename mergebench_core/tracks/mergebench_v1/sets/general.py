@@ -253,7 +253,7 @@ TASKS: tuple[Task, ...] = (
         metric="f1,none",
         num_items=11_873,
         chance=5945 / 11_873,  # giving up always
-        other_metrics=("exact,none", "HasAns_f1,none", "HasAns_exact,none", "NoAns_exact,none"),
+        other_metrics=("exact,none", "HasAns_f1,none", "HasAns_exact,none", "NoAns_exact,none", "empty,none"),
         decoding=_GREEDY,
     ),
     Task(

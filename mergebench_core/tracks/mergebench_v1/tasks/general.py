@@ -47,16 +47,18 @@ def squad_target(item: Mapping[str, Any]) -> str:
 def score_squad(item: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Score an answer as SQuAD 2.0's official script does: the best over the references, in [0, 1].
 
-    An item without a reference is right where the answer gives up: it is empty or begins with the word
-    `unanswerable`. The keys with HasAns and NoAns are there only for items with and without references, so that
-    their means are over those.
+    An item without a reference is right where the answer gives up: it begins with the word `unanswerable`. An
+    empty answer does not, so that a model that says nothing scores nothing; `empty` is 1.0 for it. The keys with
+    HasAns and NoAns are there only for items with and without references, so that their means are over those.
     """
     answer = _first_line(results[0])
-    given = "" if _words(answer)[:1] == ["unanswerable"] else answer
-    references = [reference for reference in item["answers"] if _words(reference)] or [""]
+    gives_up = _words(answer)[:1] == ["unanswerable"]
+    given = "" if gives_up else answer
+    references = [reference for reference in item["answers"] if _words(reference)]
     scores = {
-        "f1": max(f1(reference, given) for reference in references),
-        "exact": max(exact(reference, given) for reference in references),
+        "f1": max((f1(reference, given) for reference in references), default=float(gives_up)),
+        "exact": max((exact(reference, given) for reference in references), default=float(gives_up)),
+        "empty": float(not answer),
     }
     if not item["answers"]:
         return {**scores, "NoAns_exact": scores["exact"]}

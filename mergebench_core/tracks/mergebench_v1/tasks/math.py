@@ -1,8 +1,8 @@
 r"""Reads and compares the answers of GSM8K and MATH.
 
-MATH's answer is the last complete `\boxed{...}`; without one, what follows the last 'answer is', the last formula
-between dollar signs, or the last number. It is right if its normal form is the gold answer's, or if math-verify
-finds the two equal.
+MATH's answer is the last complete `\boxed{...}` before the next problem; without one, what follows the last
+'answer is', the last formula, or the last number. It, or the end of its chain of equations, is right if its normal
+form is the gold answer's, or if math-verify finds the two equal.
 """
 
 from __future__ import annotations
@@ -89,25 +89,58 @@ def _closing_braces(text: str) -> dict[int, int]:
     return ends
 
 
-_ANSWER_IS = re.compile(r"answer\s*(?:is|:)\s*:?\s*(.+)", re.IGNORECASE)
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
+_NEXT_PROBLEM = re.compile(r"^(?:[^\w\n]|_)*(?:Problem|Question|Exercise)\b", re.MULTILINE)
+_ANSWER_IS = re.compile(r"answer\s*(?:is|:)[\s:*_]*(.+)", re.IGNORECASE)
+_REASON = re.compile(r"(?<![\s,;(])[\s,;(]+(?:because|since|not)\b|,\s+(?:as|so)\b", re.IGNORECASE)
+_ALIGNED = r"(?:align|equation|gather|eqnarray|multline|split)(?:ed)?\*?"
+# A dollar sign before a digit may be money: it opens a formula only if the sign that would close it can do so.
+_FORMULA = re.compile(
+    rf"\\begin\{{(?P<name>{_ALIGNED})\}}.*?\\end\{{(?P=name)\}}"
+    r"|(?<!\\)\$\$(?:\\.|(?!\$\$)[^\\])+\$\$"
+    r"|(?<!\\)\$(?=\d)(?:\\.|(?!\n\s*\n)[^$\\])+(?<!\s)\$(?!\d)"
+    r"|(?<!\\)\$(?!\d)(?:\\.|(?!\n\s*\n)[^$\\])+\$"
+    r"|(?<!\\)\\\(.+?\\\)|(?<!\\)\\\[.+?\\\]",
+    re.DOTALL,
+)
+_DELIMITER = re.compile(r"^(?:\$\$?|\\[(\[])|(?:(?<!\\)\$\$?|\\[)\]])$")
+_ROWS = re.compile(rf"\\begin\{{({_ALIGNED})\}}(?P<rows>.*)\\end\{{\1\}}", re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 
 
 def extract_answer(text: str) -> str:
     """Return the final answer that `text` states, or an empty text. A box that the end cut off is no answer."""
+    text = _first_solution(_DRAWING.sub("", text))
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
     text = _BOX.split(text)[0]
-    stated = _ANSWER_IS.findall(text)
+    stated = list(_ANSWER_IS.finditer(text))
     if stated:
-        return _last_formula(stated[-1]) or _without_words(re.split(r"\.(?:\s|$)", stated[-1])[0].strip(" *`"))
+        return _stated_answer(stated[-1])
     formula = _last_formula(text)
     if formula:
         return formula
     numbers = _NUMBER.findall(text)
     return numbers[-1] if numbers else ""
+
+
+def _first_solution(text: str) -> str:
+    """Return `text` up to the next problem that a model goes on to after it answered."""
+    for heading in _NEXT_PROBLEM.finditer(text):
+        solution = text[: heading.start()]
+        if last_boxed(solution) is not None or _ANSWER_IS.search(solution):
+            return solution
+    return text
+
+
+def _stated_answer(stated: re.Match[str]) -> str:
+    """Return the formula that follows 'answer is', or else the last one of its sentence, or the sentence."""
+    formula = _FORMULA.match(stated.string, stated.start(1))
+    if formula:
+        return _content(formula[0])
+    sentence = _REASON.split(re.split(r"\.(?:\s|$)", stated[1])[0])[0]
+    return _last_formula(sentence) or _without_words(sentence.strip(" *`"))
 
 
 def _without_words(stated: str) -> str:
@@ -117,8 +150,38 @@ def _without_words(stated: str) -> str:
 
 
 def _last_formula(text: str) -> str:
-    found = _FORMULA.findall(text)
-    return "".join(found[-1]).strip() if found else ""
+    formulas = list(_FORMULA.finditer(text))
+    return _content(formulas[-1][0]) if formulas else ""
+
+
+def _content(formula: str) -> str:
+    """Return a formula without what delimits it; of aligned rows the last, without an '=' before it."""
+    content = _DELIMITER.sub("", formula).strip()
+    aligned = _ROWS.fullmatch(content)
+    if not aligned:
+        return content
+    rows = re.sub(r"(?:\\\\|\s)+$", "", aligned["rows"])
+    outside = _outside_brackets(rows)
+    start = max((end.end() for end in re.finditer(r"\\\\(?:\[ *\])?", outside)), default=0)
+    row = "".join(mark for mark, kept in zip(rows[start:], outside[start:], strict=True) if kept != "&")
+    return row.strip().removeprefix("=").strip()
+
+
+_OPENING = re.compile(r"[(\[{]|\\\{|\\begin\{\w+\*?\}")
+_CLOSING = re.compile(r"[)\]}]|\\\}|\\end\{\w+\*?\}")
+_MARK = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\.|.", re.DOTALL)
+
+
+def _outside_brackets(text: str) -> str:
+    """Return `text` with blanks for what stands in brackets of any kind, in braces, or in an environment."""
+    depth, marks = 0, []
+    for mark in _MARK.findall(text):
+        if _CLOSING.fullmatch(mark):
+            depth = max(depth - 1, 0)
+        marks.append(" " * len(mark) if depth else mark)
+        if _OPENING.fullmatch(mark):
+            depth += 1
+    return "".join(marks)
 
 
 _DROPPED = re.compile(r"\\(?:left|right|quad|qquad|displaystyle)(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\\\$|\$|~")
@@ -126,7 +189,11 @@ _DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|°")
 _UNIT = re.compile(r"(?<=[\d}\)])\s*\\(?:text|mbox|mathrm|textrm)\s*\{\s*[a-zA-Z][^{}]*\}(?:\^\{?[23]\}?)?\s*$")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit)\s*\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])-?\d{1,3}(?:(?:,|\{,\})\d{3})+(?:\.\d+)?(?![\d,])")
-_NAMED = re.compile(r"^\s*(?:[a-zA-Z]\([a-zA-Z]\)|\\?[a-zA-Z]+)\s*(?:=|\\in(?![a-zA-Z]))([^=]+)$")
+_BESIDE = re.compile(
+    r"(=[^=]*?)(?:(?:\\q?quad(?![a-zA-Z])|\\\\|\\(?:text|mbox|textrm)\s*\{\s*(?:or|and)\s*\})\s*)+(?=[^=\\,;]*=)"
+)
+_FUNCTION = re.compile(r"^\s*[a-zA-Z]\([a-zA-Z]\)\s*=(?=[^=]+$)")
+_NAMED = re.compile(r"^\s*\\?[a-zA-Z]+\s*(?:=|\\in(?![a-zA-Z]))(?=[^=]+$)")
 _ONE = r"(\d|[a-zA-Z](?![a-zA-Z]))"
 _SHORT_FRACTION = re.compile(rf"\\frac\s*{_ONE}\s*{_ONE}")
 _HALF_SHORT_FRACTION = re.compile(rf"\\frac\s*(\{{[^{{}}]*\}})\s*{_ONE}|\\frac\s*{_ONE}\s*(\{{)")
@@ -135,20 +202,29 @@ _SLASHED = re.compile(r"^(-?)(\d+)/(\d+)$")
 
 
 def prepare(answer: str) -> str:
-    """Return `answer` without what says nothing of its value: units, degrees, a name before '='."""
-    text = answer.strip().rstrip(".").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    """Return `answer` without what says nothing of its value: units, degrees, the name of a function before '='.
+
+    Equations that stand beside or below one another become a list.
+    """
+    text = answer.strip().rstrip(".,; \n\\")
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     text = _DEGREE.sub("", _UNIT.sub("", text))
-    text = re.sub(r"\\?%\s*$", "", text)
+    text = _BESIDE.sub(lambda match: match[1].rstrip(" ,;") + ", ", re.sub(r"\\?%\s*$", "", text))
     text = _DROPPED.sub(lambda match: " " if match[0] in ("\\ ", "~") else "", text)
-    text = _THOUSANDS.sub(lambda match: match[0].replace("{,}", "").replace(",", ""), text)
-    named = _NAMED.match(text)
-    return (named[1] if named else text).strip()
+    text = _THOUSANDS.sub(_without_thousands, text)
+    return _FUNCTION.sub("", text).strip()
+
+
+def _without_thousands(number: re.Match[str]) -> str:
+    """Return a number without its commas, and the two coordinates of `(1,234)` as they are."""
+    if re.search(r"(?:[(\[]|\\\{)\s*$", number.string[: number.start()]):
+        return number[0]
+    return number[0].replace("{,}", "").replace(",", "")
 
 
 def normal_form(answer: str) -> str:
     """Return a form in which equal ways of writing one answer are the same text."""
-    text = prepare(answer)
-    text = _WRAPPED.sub(r"\1", text)
+    text = _WRAPPED.sub(r"\1", prepare(answer))
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
     text = _HALF_SHORT_FRACTION.sub(_full_fraction, text)
     text = re.sub(r"\s+", "", _SHORT_ROOT.sub(r"\\sqrt{\1}", text))
@@ -171,7 +247,67 @@ def score_math(item: Mapping[str, Any], results: Sequence[str]) -> dict[str, flo
     Raises:
         MergebenchError: math-verify is not installed.
     """
-    gold, answer = str(item["answer"]), extract_answer(results[0])
-    is_same = bool(answer) and normal_form(answer) == normal_form(gold)
-    is_right = is_same or (bool(answer) and shared_checker().are_equal(prepare(gold), prepare(answer)))
+    gold, stated = str(item["answer"]), extract_answer(results[0])
+    pairs = [_comparable(gold, answer) for answer in (stated, _end_of_chain(gold, stated)) if answer]
+    is_same = any(normal_form(wanted) == normal_form(given) for wanted, given in pairs)
+    is_right = is_same or any(_have_one_value(wanted, given) for wanted, given in pairs)
     return {"acc": float(is_right), "exact_match": float(is_same)}
+
+
+_EQUALS = re.compile(r"(?<![<>:\\])(?<!\s!)=")  # `2!=2` is an equation
+_CHAINED = re.compile(rf"{_EQUALS.pattern}|\\approx(?![a-zA-Z])")
+_LISTED = re.compile(r"[,;]|\\lor|\b(?:or|and)\b")
+
+
+def _comparable(gold: str, answer: str) -> tuple[str, str]:
+    """Return both prepared: of two equations the whole, else what follows the name of a variable."""
+    wanted, given = prepare(gold), prepare(answer)
+    if _EQUALS.search(wanted) and _EQUALS.search(given):
+        return wanted, given
+    return _NAMED.sub("", wanted), _NAMED.sub("", given)
+
+
+def _end_of_chain(gold: str, answer: str) -> str:
+    r"""Return what follows the last sign of equality of an answer like `2 \cdot 3 = 6`, or an empty text.
+
+    A list of equations is no chain, and where the gold answer is an equation, the whole counts.
+    """
+    text = prepare(answer)
+    signs = list(_CHAINED.finditer(_outside_brackets(text)))
+    is_list = _LISTED.search(_outside_brackets(_WRAPPED.sub(r"\1", text)))
+    if not signs or is_list or _EQUALS.search(_outside_brackets(gold)):
+        return ""
+    return text[signs[-1].end() :].strip()
+
+
+def _have_one_value(gold: str, answer: str) -> bool:
+    if _bases_differ(gold, answer) or _brackets_differ(gold, answer):
+        return False
+    return shared_checker().are_equal(gold, answer)
+
+
+_BASE = re.compile(r"\d[\dA-F]*\s*_\s*\{?\s*(\d+)\s*\}?$")
+
+
+def _bases_differ(gold: str, answer: str) -> bool:
+    """Tell whether both name a base, and not the same one.
+
+    A number without a base is in the one that the problem asks for: MATH's problems always name it.
+    """
+    wanted, given = _BASE.search(gold), _BASE.search(answer)
+    return wanted is not None and given is not None and wanted[1] != given[1]
+
+
+def _brackets_differ(gold: str, answer: str) -> bool:
+    """Tell whether one is a tuple or an interval, and the other has no order: math-verify finds these equal."""
+    kinds = (_brackets(gold), _brackets(answer))
+    return kinds in {("(", "{"), ("(", ","), ("{", "(")}
+
+
+def _brackets(text: str) -> str:
+    """Return the bracket in which a list stands, a comma for one without brackets, or an empty text."""
+    outside = "".join(_outside_brackets(text).split())
+    for opening, closing in (("(", ")"), (r"\{", r"\}")):
+        if outside == opening + closing:
+            return opening[-1]
+    return "," if "," in outside and "=" not in outside else ""

@@ -12,18 +12,22 @@ import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from mergebench_core.errors import MergebenchError
 
 _CPU_LIMIT_S = 5.0
 _MEMORY_LIMIT_BYTES = 4 * 2**30
+_NUM_DIGITS = 6
 _MAX_LENGTH = 400
 """Longest answer that is compared by value; longer ones are only compared as texts."""
 
@@ -108,7 +112,22 @@ def _is_equal(gold: str, answer: str) -> bool:
     from math_verify import parse, verify
 
     parsed = [parse(f"${text}$", parsing_timeout=None) for text in (gold, answer)]
-    return bool(verify(parsed[0], parsed[1], timeout_seconds=None))
+    return bool(verify(parsed[0], parsed[1], float_rounding=_num_decimals(parsed[0]), timeout_seconds=None))
+
+
+def _num_decimals(gold: Sequence[Any]) -> int:
+    """Return to how many decimals numbers are compared: six, or six digits of the smallest number in `gold`."""
+    sizes = [float(abs(number.evalf())) for expression in gold for number in _numbers(expression)]
+    return max([_NUM_DIGITS, *(_NUM_DIGITS - 1 - math.floor(math.log10(size)) for size in sizes if 0 < size < 1)])
+
+
+def _numbers(expression: Any) -> Iterator[Any]:
+    """Yield the numbers that an expression, or a list of them, is made of."""
+    if getattr(expression, "is_number", False):
+        yield expression
+    else:
+        for part in getattr(expression, "args", ()):
+            yield from _numbers(part)
 
 
 def _reply(line: str) -> str:
