@@ -45,6 +45,7 @@ def train(
     Goes on from the last checkpoint when interrupted. On several GPUs: accelerate launch -m mergebench_core train.
     """
     from mergebench_core.training.bases import find_start
+    from mergebench_core.training.document import notes
     from mergebench_core.training.plan import TrainingRequest
     from mergebench_core.training.runs import train as run
 
@@ -66,9 +67,8 @@ def train(
     if json:
         print_json(result.document)
         return
-    for part in result.document["datasets"]:
-        if part["difference"]:
-            typer.echo(f"note: {part['difference']}")
+    for note in notes(result.document):
+        typer.echo(f"note: {note}")
     typer.echo(f"weights sha256: {result.document['weights_sha256']}")
     typer.echo(f"trained model: {result.folder}" + ("" if result.is_new else " (there already)"))
 

@@ -6,10 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
-from mergebench_core.errors import InputError
+from mergebench_core.errors import CheckpointError, InputError
 from mergebench_core.hub import Progress, fetch, split_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab*", "*.tiktoken")
+"""Files of which a tokenizer has one; without any, transformers makes some from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +72,43 @@ def fetch_start(model: StartingModel, progress: Progress) -> tuple[Path, str | N
     if model.repo is None:
         raise InputError(f"--base {model.given}: neither a folder nor a model on the Hub")
     return fetch(model.repo, model.revision, progress)
+
+
+def check_configuration(folder: Path) -> None:
+    """Check that transformers knows which model is in a folder.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    from transformers import AutoConfig
+
+    try:
+        configuration = AutoConfig.from_pretrained(folder)
+    except Exception as error:  # the library raises whatever reading a damaged file leads to
+        raise _unloadable(folder, "configuration", error) from None
+    if not configuration.architectures:
+        raise CheckpointError(f"{folder}/config.json: names no architecture; save it again with transformers")
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the model in a folder.
+
+    Raises:
+        CheckpointError: there is none, it cannot be loaded, or it cannot end a text.
+    """
+    from transformers import AutoTokenizer
+
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
+        raise CheckpointError(f"{folder}: has no tokenizer; save one there with transformers")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # as above
+        raise _unloadable(folder, "tokenizer", error) from None
+    if tokenizer.eos_token is None:
+        raise CheckpointError(f"{folder}: its tokenizer has no end token; set eos_token in tokenizer_config.json")
+    return tokenizer
+
+
+def _unloadable(folder: Path, part: str, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:300]
+    return CheckpointError(f"{folder}: its {part} cannot be loaded ({reason}); save it again with transformers")

@@ -63,10 +63,11 @@ class LoadedDataset:
         }
 
 
-def load_training_set(source: TrainingDataset, progress: Progress) -> LoadedDataset:
+def load_training_set(source: TrainingDataset, revision: str | None, progress: Progress) -> LoadedDataset:
     """Load one training set through the local cache; a difference from the paper is told as progress.
 
-    Under `accelerate launch` the first process works and the others read what it cached.
+    `revision` is the commit that an interrupted training began with; None for the latest one. Under
+    `accelerate launch` the first process works and the others read what it cached.
 
     Raises:
         InputError: no such repository, no right to it, no network, other columns, or nothing to train on.
@@ -75,7 +76,8 @@ def load_training_set(source: TrainingDataset, progress: Progress) -> LoadedData
 
     progress(f"loading {source.title} ({source.repo})")
     with PartialState(timeout=timedelta(hours=HOURS_FOR_DATA)).main_process_first():
-        raw, revision = _raw(source)
+        revision = revision or _commit(source.repo)
+        raw = _raw(source, revision)
         try:
             selected = raw.filter(source.is_selected)
             adapted = selected.map(
@@ -97,17 +99,15 @@ def load_training_set(source: TrainingDataset, progress: Progress) -> LoadedData
     return loaded
 
 
-def _raw(source: TrainingDataset) -> tuple[Dataset, str | None]:
+def _raw(source: TrainingDataset, revision: str | None) -> Dataset:
     import datasets
 
-    revision = _commit(source.repo)
     try:
-        raw = datasets.load_dataset(
+        return datasets.load_dataset(
             source.repo, source.config, split=source.split, revision=revision, **dict(source.reader)
         )
     except Exception as error:  # the library raises what its readers, the Hub's client and the network raise
         raise InputError(f"dataset {source.repo}: {problem_of(error)}") from None
-    return raw, revision
 
 
 def _commit(repo: str) -> str | None:

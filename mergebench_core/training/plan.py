@@ -18,7 +18,9 @@ SCHEMA_VERSION = 1
 RESULT = "training.json"
 """Written last: a folder with it is finished."""
 PLAN = "training.plan.json"
-"""Written before the first step: what the checkpoints beside it are of."""
+"""Written before the first step: what the checkpoints beside it are of, and the commits to go on with."""
+DATASET_REVISIONS = "dataset_revisions"
+"""Key of the plan: the commit of each data set's repository, where known."""
 CHECKPOINTS = "checkpoints"
 METHODS = ("sft", "grpo")
 
@@ -82,8 +84,12 @@ class TrainingRequest:
         """Return the recipe for a base of `size` billion parameters."""
         return GRPO if self.method == "grpo" else sft_recipe(size)
 
-    def identity(self, size: float) -> dict[str, Any]:
-        """Return what makes this training another one than the next; devices and processes do not."""
+    def identity(self, size: float | None = None) -> dict[str, Any]:
+        """Return what makes this training another one than the next; devices and processes do not.
+
+        The recipe is among it only if the base's size is known.
+        """
+        recipe = {} if size is None else {"recipe": asdict(self.recipe(size))}
         started = {} if self.sft is None else {"sft_weights_sha256": _sft_digest(self.sft)}
         return {
             "schema_version": SCHEMA_VERSION,
@@ -93,7 +99,7 @@ class TrainingRequest:
             "method": self.method,
             "seed": self.seed,
             "num_steps": self.num_steps,
-            "recipe": asdict(self.recipe(size)),
+            **recipe,
             **started,
         }
 
@@ -119,22 +125,10 @@ def read_document(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a new training may write here: nothing there, or a training of ours.
-
-    Raises:
-        InputError: a file, or a folder with other things in it.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder}: is a file; give a folder")
-    ours = [folder / RESULT, folder / PLAN]
-    others = [path for path in folder.iterdir() if not path.name.startswith(f".{PLAN}")] if folder.is_dir() else []
-    if others and not any(path.exists() for path in ours):
-        raise InputError(f"--out {folder}: is not empty and holds no training; give a new folder")
-
-
 def check_same(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], folder: Path) -> None:
     """Check that what a folder holds is the training that is wanted (None: it holds none).
+
+    A base that is wanted at the commit which the training began with is the same, however it was asked for then.
 
     Raises:
         InputError: it is another one; the message names the first difference.
@@ -142,7 +136,8 @@ def check_same(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], folde
     if found is None:
         return
     for name, value in wanted.items():
-        if found.get(name) != value:
+        is_commit = name == "base_revision" and value is not None and value == found.get("base_commit")
+        if found.get(name) != value and not is_commit:
             raise InputError(
                 f"--out {folder}: holds another training (its {name} is {found.get(name)!r}, not {value!r}); "
                 "give another folder"

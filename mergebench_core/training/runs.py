@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,25 @@ from typing import TYPE_CHECKING, Any
 from mergebench_core.errors import InputError, RunError
 from mergebench_core.hub import Progress
 from mergebench_core.training.answers import answer_checker, answer_reward
-from mergebench_core.training.bases import fetch_start, size_b
+from mergebench_core.training.bases import (
+    StartingModel,
+    check_configuration,
+    fetch_start,
+    load_tokenizer,
+    size_b,
+)
 from mergebench_core.training.datasets import datasets_for
 from mergebench_core.training.devices import Devices, find_devices
 from mergebench_core.training.document import training_document
 from mergebench_core.training.export import export
-from mergebench_core.training.loading import dataset_sha256, load_training_set, mix
+from mergebench_core.training.folder import check_folder, check_room, full_disk_in_words, lock
+from mergebench_core.training.loading import LoadedDataset, dataset_sha256, load_training_set, mix
 from mergebench_core.training.plan import (
     CHECKPOINTS,
+    DATASET_REVISIONS,
     PLAN,
     RESULT,
     TrainingRequest,
-    check_folder,
     check_same,
     read_document,
     write_document,
@@ -36,10 +44,11 @@ from mergebench_core.training.settings import (
     SFTSettings,
     accumulation_steps,
 )
-from mergebench_core.training.trainers import fine_tune, last_checkpoint, reinforce
+from mergebench_core.training.trainers import fine_tune, last_checkpoint, reinforce, remove_unfinished
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 SECONDS_BETWEEN_LINES = 2.0
 
@@ -60,37 +69,68 @@ def train(request: TrainingRequest, progress: Progress) -> TrainingResult:
     The same request goes on from the last checkpoint, and does nothing where it is finished.
 
     Raises:
-        InputError: packages lack, the folder holds something else, or base or data cannot be had.
-        RunError: memory ran out, or training diverged.
+        InputError: packages lack, the folder holds something else or is in use, or base or data cannot be had.
+        RunError: memory or disk ran out, or training diverged.
     """
     _check_packages()
     _quieten()
     devices = find_devices()
     tell: Progress = progress if devices.is_main else _silent
     check_folder(request.out)
-    finished = _finished(request)
-    if finished is not None:
-        document = finished if devices.is_main else {}
+    holding = lock(request.out) if devices.is_main else nullcontext()
+    with holding, full_disk_in_words(request.out):
+        finished = _finished(request)
+        if finished is None:
+            return _train(request, devices, tell)
         if devices.is_main:
             _tidy(request.out)
-        return TrainingResult(folder=request.out, document=document, is_new=False)
+        return TrainingResult(folder=request.out, document=finished if devices.is_main else {}, is_new=False)
+
+
+def _train(request: TrainingRequest, devices: Devices, progress: Progress) -> TrainingResult:
     is_same = answer_checker() if request.method == "grpo" else None
-    base, commit = fetch_start(request.base, tell)
-    size = request.base.size_b or size_b(base)
+    begun = read_document(request.out / PLAN)
+    check_same(begun, request.identity(), request.out)
+    base, commit = fetch_start(_as_begun(request.base, begun), progress)
+    start = request.sft or base
+    check_configuration(start)
+    tokenizer = load_tokenizer(start)
+    num_billions = size_b(start)
+    if devices.is_main:
+        remove_unfinished(request.out / CHECKPOINTS)
+        check_room(request.out, num_billions)
+    size = request.base.size_b or num_billions
     settings = trainer_settings(request, request.recipe(size), devices)
-    parts = [load_training_set(source, tell) for source in datasets_for(request.domain, request.method)]
+    parts = _load_data(request, begun, progress)
     data = mix(parts, request.seed)
     plan = {**request.identity(size), "base_commit": commit, "dataset_sha256": dataset_sha256(data)}
-    _begin(request.out, plan, devices)
-    start = request.sft or base
-    trainer = _run(start, data, settings, request, is_same, tell)
+    check_same(begun, plan, request.out)
+    if begun is None and devices.is_main:
+        revisions = {part.source.repo: part.revision for part in parts}
+        write_document(request.out / PLAN, {**plan, DATASET_REVISIONS: revisions})
+    trainer = _run(start, tokenizer, data, settings, request, is_same, progress)
     export(trainer, start, request.out)
     document = {}
     if devices.is_main:
-        document = training_document(request.out, parts, settings, devices, trainer.state.global_step)
+        document = training_document(request.out, parts, settings, devices, trainer)
         write_document(request.out / RESULT, document)
         _tidy(request.out)
     return TrainingResult(folder=request.out, document=document, is_new=True)
+
+
+def _as_begun(base: StartingModel, begun: Mapping[str, Any] | None) -> StartingModel:
+    """Return the base at the commit that an interrupted training began with; its branch may have moved."""
+    commit = (begun or {}).get("base_commit")
+    return base if commit is None else replace(base, revision=commit)
+
+
+def _load_data(
+    request: TrainingRequest, begun: Mapping[str, Any] | None, progress: Progress
+) -> list[LoadedDataset]:
+    """Load the data sets, at the commits that an interrupted training began with."""
+    revisions = (begun or {}).get(DATASET_REVISIONS, {})
+    sources = datasets_for(request.domain, request.method)
+    return [load_training_set(source, revisions.get(source.repo), progress) for source in sources]
 
 
 def trainer_settings(
@@ -161,14 +201,9 @@ def _tidy(folder: Path) -> None:
     (folder / PLAN).unlink(missing_ok=True)
 
 
-def _begin(folder: Path, plan: dict[str, Any], devices: Devices) -> None:
-    check_same(read_document(folder / PLAN), plan, folder)
-    if devices.is_main:
-        write_document(folder / PLAN, plan)
-
-
 def _run(
     start: Path,
+    tokenizer: PreTrainedTokenizerBase,
     data: Dataset,
     settings: SFTSettings | GRPOSettings,
     request: TrainingRequest,
@@ -176,16 +211,14 @@ def _run(
     progress: Progress,
 ) -> Any:
     import torch
-    from transformers import AutoTokenizer
 
     checkpoints = request.out / CHECKPOINTS
     found = last_checkpoint(checkpoints)
     progress(f"going on from {found.name}" if found else f"preparing {len(data):,} examples")
     step = _step_lines(f"{request.base.given} {request.domain}", progress)
-    tokenizer = AutoTokenizer.from_pretrained(start)
     try:
         if isinstance(settings, SFTSettings):
-            return fine_tune(str(start), tokenizer, data, settings, checkpoints, step)
+            return fine_tune(str(start), tokenizer, data, settings, checkpoints, step, progress)
         assert is_same is not None
         data = data.rename_column("completion", "solution")
         return reinforce(str(start), tokenizer, data, answer_reward(is_same), settings, checkpoints, step)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergebench_core.errors import InputError
+from mergebench_core.hub import Progress
 from mergebench_core.training.answers import Reward
 from mergebench_core.training.settings import GRPOSettings, SFTSettings, TrainerSettings
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STATE = "trainer_state.json"
-"""Written last into a checkpoint: one without it was interrupted."""
+"""Written last into a checkpoint: one without it, or with a part of it, was interrupted."""
 StepProgress = Callable[[int, int], None]
 """Called after every optimizer step with its number and the number of all."""
 
@@ -28,6 +32,7 @@ def fine_tune(
     settings: SFTSettings,
     folder: Path,
     progress: StepProgress | None = None,
+    note: Progress | None = None,
 ) -> Any:
     """Fine-tune a model on examples, going on from the last checkpoint in `folder`, and return the trainer.
 
@@ -38,13 +43,21 @@ def fine_tune(
         settings: everything that moves the result.
         folder: where checkpoints are kept; unused if the settings want none.
         progress: told after every step.
+        note: told if examples are left out.
+
+    Raises:
+        InputError: the prompt of every example fills a sequence.
     """
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
     config = SFTConfig(
-        **_shared(settings, folder), max_length=settings.max_length, completion_only_loss=True, packing=False
+        **_shared(model, settings, folder),
+        max_length=settings.max_length,
+        completion_only_loss=True,
+        packing=False,
     )
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+    _check_examples(len(data), num_examples_trained(trainer), settings.max_length, note)
     return _train(trainer, folder, progress)
 
 
@@ -61,7 +74,7 @@ def reinforce(
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
     config = GRPOConfig(
-        **_shared(settings, folder),
+        **_shared(model, settings, folder),
         num_generations=settings.num_generations,
         max_completion_length=settings.max_completion_length,
         temperature=settings.temperature,
@@ -76,14 +89,53 @@ def reinforce(
         return _train(trainer, folder, progress)
 
 
+def num_examples_trained(trainer: Any) -> int:
+    """Return how many examples a trainer has, after what TRL left out."""
+    return len(trainer.train_dataset)
+
+
+def _check_examples(num_examples: int, num_trained: int, max_length: int, note: Progress | None) -> None:
+    words = left_out(num_examples, num_trained, max_length)
+    if not num_trained:
+        raise InputError(f"{words}; nothing is left to train on, check the tokenizer of the base")
+    if words and note is not None:
+        note(f"note: {words}")
+
+
+def left_out(num_examples: int, num_trained: int, max_length: int) -> str | None:
+    """Return in words how many examples TRL leaves out because no token of theirs would be learned; None: none."""
+    if num_trained == num_examples:
+        return None
+    number = f"{num_examples - num_trained:,} of {num_examples:,} examples"
+    return f"{number} left out: the prompt fills the {max_length} tokens of a sequence"
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint in `folder` that was written to its end."""
     steps = [
         int(path.name.rpartition("-")[2])
         for path in folder.glob("checkpoint-*")
-        if path.name.rpartition("-")[2].isdecimal() and (path / STATE).is_file()
+        if path.name.rpartition("-")[2].isdecimal() and _is_whole(path)
     ]
     return folder / f"checkpoint-{max(steps)}" if steps else None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove checkpoints that were not written to their end.
+
+    The trainer may take one for the newest, by its step, and remove each that it writes itself.
+    """
+    for path in folder.glob("checkpoint-*"):
+        if not _is_whole(path):
+            shutil.rmtree(path)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _checkpointing_name() -> str:
@@ -94,11 +146,24 @@ def _checkpointing_name() -> str:
     return "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
 
 
-def _shared(settings: TrainerSettings, folder: Path) -> dict[str, Any]:
+def _loading(model: Any) -> dict[str, str] | None:
+    """Return how TRL is to load the model from its folder; None: as transformers chooses, or it is loaded."""
+    from transformers import AutoConfig
+
+    if not isinstance(model, str):
+        return None
+    configuration = AutoConfig.from_pretrained(model).get_text_config()
+    # Gemma-2 caps its attention logits, which sdpa leaves out, in some versions without a word
+    is_capped = getattr(configuration, "attn_logit_softcapping", None) is not None
+    return {"attn_implementation": "eager"} if is_capped else None
+
+
+def _shared(model: Any, settings: TrainerSettings, folder: Path) -> dict[str, Any]:
     saves = settings.num_steps_between_saves
     saving = {"save_strategy": "no"} if saves is None else {"save_strategy": "steps", "save_steps": saves}
     return {
         "output_dir": str(folder),
+        "model_init_kwargs": _loading(model),
         "max_steps": -1 if settings.num_steps is None else settings.num_steps,
         "num_train_epochs": settings.num_epochs,
         "per_device_train_batch_size": settings.per_device_batch_size,

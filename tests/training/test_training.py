@@ -5,66 +5,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import datasets
 import pytest
-import torch
 import typer
-from safetensors.torch import load_file, save_file
-from training_rows import FakeHub, small_base
+from training_requests import NUM_STEPS, are_equal, interrupt_at, request_of, weights
+from training_rows import ROWS, small_base
 from typer.testing import CliRunner
 
-from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.cli.training import train as command
-from mergebench_core.errors import InputError, RunError
+from mergebench_core.errors import InputError
 from mergebench_core.training import runs, settings
 from mergebench_core.training.export import export
-from mergebench_core.training.plan import CHECKPOINTS, PLAN, RESULT, TrainingRequest
+from mergebench_core.training.plan import CHECKPOINTS, PLAN, RESULT
 from mergebench_core.training.runs import train
 from mergebench_core.training.trainers import last_checkpoint
 
-NUM_STEPS = 4
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    fake = FakeHub()
-    monkeypatch.setattr(datasets, "load_dataset", fake)
-    return fake
-
-
-@pytest.fixture(autouse=True)
-def small_recipes(monkeypatch):
-    """The paper's recipe, but for a batch and texts that fit a test."""
-    monkeypatch.setattr(settings, "SMALL", replace(settings.SMALL, global_batch_size=4, max_length=256))
-    monkeypatch.setattr(settings, "LARGE", replace(settings.LARGE, global_batch_size=4, max_length=256))
-
-
-@pytest.fixture
-def base(tmp_path):
-    return small_base(tmp_path / "base")
-
-
-def request_of(base, out, **changes):
-    wanted = {"domain": "coding", "num_steps": NUM_STEPS, "num_steps_between_saves": 2, "per_device_batch_size": 2}
-    return TrainingRequest(base=base, out=out, **{**wanted, **changes})
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
-
-
-def are_equal(first, second):
-    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
-
-
-def interrupt_at(step):
-    def tell(message):
-        if f"step {step} of" in message:
-            raise KeyboardInterrupt
-
-    return tell
+pytestmark = pytest.mark.usefixtures("small_recipes")
 
 
 def test_specialist_is_written_as_the_base_is(base, tmp_path, hub):
@@ -215,7 +171,6 @@ import os, sys
 sys.path[:0] = [{tests!r}, {here!r}]
 import datasets
 from pathlib import Path
-from types import SimpleNamespace
 from dataclasses import replace
 from training_rows import FakeHub
 from mergebench_core.training import runs, settings
@@ -245,63 +200,6 @@ def test_killed_training_goes_on_to_the_same_weights(base, tmp_path, hub):
     assert are_equal(weights(whole.folder), weights(resumed.folder))
 
 
-class Trained:
-    """What `export` needs of a trainer."""
-
-    is_fsdp_enabled = False
-    accelerator = SimpleNamespace(wait_for_everyone=lambda: None)
-
-    def __init__(self, shards):
-        self.shards = shards
-
-    def save_model(self, folder):
-        Path(folder).mkdir(parents=True)
-        names = {}
-        for number, tensors in enumerate(self.shards, 1):
-            file = f"model-{number:05d}-of-{len(self.shards):05d}.safetensors"
-            save_file(tensors, Path(folder) / file)
-            names.update(dict.fromkeys(tensors, file))
-        index = {"metadata": {"total_size": 0}, "weight_map": names}
-        (Path(folder) / "model.safetensors.index.json").write_text(json.dumps(index))
-
-    def is_world_process_zero(self):
-        return True
-
-
-def trained(base):
-    """Weights in float32, as training leaves them, in two shards."""
-    tensors = {name: values.float() + 0.001 for name, values in weights(base.folder).items()}
-    names = sorted(tensors)
-    return [{name: tensors[name] for name in part} for part in (names[:9], names[9:])]
-
-
-def test_shards_are_rounded_to_the_base(base, tmp_path):
-    export(Trained(trained(base)), base.folder, tmp_path / "out")
-    written = Checkpoint(tmp_path / "out")
-    assert len(written.headers) == 2
-    for name, values in weights(base.folder).items():
-        assert written.tensor(name).equal((values.float() + 0.001).to(torch.bfloat16))
-    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
-    assert index["metadata"]["total_size"] == sum(values.nbytes for values in weights(base.folder).values())
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda shards: [], "the weights were not gathered"),
-        (
-            lambda shards: [{name: values[:0] for name, values in shards[0].items()}],
-            "has shape .*, but the base's",
-        ),
-        (lambda shards: [{name: values / 0 for name, values in shards[0].items()}], "training diverged: tensor"),
-    ],
-)
-def test_bad_weights_are_one_line(base, tmp_path, spoil, message):
-    with pytest.raises(RunError, match=message):
-        export(Trained(spoil(trained(base))), base.folder, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*.safetensors"))
-
-
 def invoke(*arguments):
     app = typer.Typer()
     app.command()(command)
@@ -318,6 +216,14 @@ def test_command_prints_differences_and_the_result(base, tmp_path, hub):
     assert printed[2] == f"trained model: {tmp_path / 'out'}"
     again = invoke(*wanted, "--steps", 1, "--json")
     assert json.loads(again.stdout) == json.loads((tmp_path / "out" / RESULT).read_text())
+
+
+def test_command_prints_how_many_examples_are_left_out(base, tmp_path, hub, monkeypatch):
+    rows = [{"instruction": "x" * length, "response": "y"} for length in (10, 500)]
+    monkeypatch.setitem(ROWS, "ise-uiuc/Magicoder-Evol-Instruct-110K", rows)
+    wanted = ["--base", base.folder, "--domain", "coding", "--out", tmp_path / "out", "--per-device-batch", 4]
+    done = invoke(*wanted, "--steps", 1)
+    assert "note: 1 of 2 examples left out: the prompt fills the 256 tokens" in done.stdout
 
 
 def test_command_knows_the_bases_of_the_paper(tmp_path):

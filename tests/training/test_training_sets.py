@@ -2,7 +2,7 @@
 
 import datasets
 import pytest
-from training_rows import ROWS, FakeHub
+from training_rows import ROWS
 
 from mergebench_core.errors import InputError
 from mergebench_core.training.datasets import DATASETS, DOMAINS, datasets_for
@@ -10,13 +10,6 @@ from mergebench_core.training.loading import dataset_sha256, load_training_set, 
 from mergebench_core.training.prompt_format import instruction_prompt
 
 BY_NAME = {dataset.name: dataset for dataset in DATASETS}
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    fake = FakeHub()
-    monkeypatch.setattr(datasets, "load_dataset", fake)
-    return fake
 
 
 def pairs(data):
@@ -96,7 +89,7 @@ def test_wildguard_rows_without_a_harmless_response_are_left_out():
 
 def test_loading_counts_and_tells_differences(hub):
     told = []
-    loaded = load_training_set(BY_NAME["aya"], told.append)
+    loaded = load_training_set(BY_NAME["aya"], None, told.append)
     assert hub.calls == [("CohereForAI/aya_dataset", None, {"split": "train", "revision": None})]
     assert (loaded.num_rows, loaded.num_selected, len(loaded.examples)) == (5, 4, 4)
     assert loaded.examples.column_names == ["prompt", "completion"]
@@ -106,14 +99,14 @@ def test_loading_counts_and_tells_differences(hub):
 
 def test_loading_tells_rows_that_cannot_be_used(hub):
     told = []
-    loaded = load_training_set(BY_NAME["wildguardmix"], told.append)
+    loaded = load_training_set(BY_NAME["wildguardmix"], None, told.append)
     assert hub.calls[0][1] == "wildguardtrain"
     assert (loaded.num_selected, len(loaded.examples)) == (5, 2)
     assert "2 of 5 rows can be trained on" in told[-1]
 
 
 def test_wildjailbreak_is_read_as_tab_separated_text(hub):
-    load_training_set(BY_NAME["wildjailbreak"], lambda _: None)
+    load_training_set(BY_NAME["wildjailbreak"], None, lambda _: None)
     settings = hub.calls[0][2]
     assert (hub.calls[0][1], settings["delimiter"], settings["keep_default_na"]) == ("train", "\t", False)
 
@@ -123,18 +116,18 @@ def test_other_columns_are_one_line(monkeypatch):
     with pytest.raises(
         InputError, match=r"dart-math-uniform: its rows are not as expected .*columns are question"
     ):
-        load_training_set(BY_NAME["dart_math"], lambda _: None)
+        load_training_set(BY_NAME["dart_math"], None, lambda _: None)
 
 
 def test_without_network_and_cache_it_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     with pytest.raises(InputError, match=r"^dataset allenai/wildguardmix: [^\n]+$"):
-        load_training_set(BY_NAME["wildguardmix"], lambda _: None)
+        load_training_set(BY_NAME["wildguardmix"], None, lambda _: None)
 
 
 def test_all_mixes_every_supervised_set_by_the_seed(hub):
-    parts = [load_training_set(source, lambda _: None) for source in datasets_for("all", "sft")]
+    parts = [load_training_set(source, None, lambda _: None) for source in datasets_for("all", "sft")]
     assert len(parts) == 6
     one, same, other = (mix(parts, seed) for seed in (1, 1, 2))
     assert sorted(pairs(one)) == sorted(pair for part in parts for pair in pairs(part.examples))

@@ -95,11 +95,43 @@ class FakeHub:
         return Dataset.from_list(ROWS[repo])
 
 
-def small_base(folder: Path, size_b: float = 3.0, dtype: str = "bfloat16", vocab_size: int = 259) -> StartingModel:
+def small_base(
+    folder: Path, size_b: float = 3.0, dtype: str = "bfloat16", vocab_size: int = 259, is_tied: bool = False
+) -> StartingModel:
     """Write a random Llama that is said to be of `size_b` billion parameters."""
     import torch
+    from transformers import LlamaForCausalLM
 
-    model = tiny_llama(0, vocab_size).to(getattr(torch, dtype))
-    model.save_pretrained(folder)
+    model = tiny_llama(0, vocab_size)
+    if is_tied:
+        model.config.tie_word_embeddings = True
+        model = LlamaForCausalLM(model.config)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return StartingModel(given="tiny", repo=None, folder=folder, size_b=size_b)
+
+
+def small_gemma(folder: Path) -> StartingModel:
+    """Write a random Gemma-2 whose attention logits are large enough for their cap to matter."""
+    import torch
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=259,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        query_pre_attn_scalar=1,
+        initializer_range=2.0,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Gemma2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return StartingModel(given="gemma", repo=None, folder=folder, size_b=2.6)
