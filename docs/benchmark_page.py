@@ -45,8 +45,9 @@ RULES = """\
   MMLU's test split, harmful WildJailbreak prompts alone. That is tuning on test items, so its rows never share
   a ranking with those of the `standard` protocol.
 - **Pins.** `mergebench track lock` writes commits and file digests of all repositories into the package. Until
-  there is a lock, commits are resolved once per home and stand in every record. The track's digest covers the
-  prepared data, the same for all bases; results of a base at other commits of its models are shown and ranked apart.
+  there is a lock, commits (the judge's too) are resolved once per home and stand in every record. The track's
+  digest covers the prepared data, the same for all bases; results of a base at other commits of its models are
+  shown and ranked apart.
 - **Overlaps.** When data are prepared, calibration, surrogate, generalization and test items are compared
   (exact, 13-grams of words, question ids across languages); the record keeps the counts, `mergebench track
   audit` shows them.

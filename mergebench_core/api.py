@@ -73,7 +73,8 @@ def open_bench(
 ) -> Workbench:
     """Return a workbench on one base; several runs can share it and load the model once.
 
-    Models and data of a track on the Hub are fetched first.
+    Models and data of a track on the Hub are fetched first. Use it as a context manager: the block's end frees
+    what the engine holds in memory, on the GPU and on disk.
 
     Raises:
         InputError: no such track, base or option, or something cannot be fetched.
@@ -89,7 +90,7 @@ def open_bench(
     place = writable_home(home)
     check_engine(world.engine)  # what is missing here is said before gigabytes are fetched
     allow_network()
-    world, judge = open_judge(world, progress)
+    world, judge = open_judge(world, place, progress)
     world = fetch_track(world, base, place, progress)
     return Workbench(
         track=world,
@@ -130,13 +131,14 @@ def run(
         limits: memory and time that the method may use.
 
     Raises:
+        EngineError: the engine failed; nothing is recorded, and the same call goes on.
         InputError: an unknown name, or a plugin or model that cannot be used.
         RunError: the method failed; a record says why.
     """
     from mergebench_core.worker.catalog import find_method, load_catalog
 
     found = find_method(load_catalog(plugin), method)  # before hours of fetching
-    bench = open_bench(
+    with open_bench(
         base,
         track=track,
         options=options,
@@ -144,8 +146,8 @@ def run(
         progress=progress,
         num_threads=num_threads,
         limits=limits,
-    )
-    return run_on(bench, [found], seed=seed)[0]
+    ) as bench:
+        return run_on(bench, [found], seed=seed)[0]
 
 
 def run_on(bench: Workbench, methods: Sequence[Any], *, seed: int = 0) -> list[RunResult]:
@@ -169,9 +171,9 @@ def reference(
     """Score a base, its specialists and reference models as they are: the denominators of every headline."""
     from mergebench_core.reference import run_references
 
-    bench = open_bench(base, track=track, options=options, home=home, progress=progress)
-    records = run_references(bench)
-    return [_result(bench, record, records) for record in records]
+    with open_bench(base, track=track, options=options, home=home, progress=progress) as bench:
+        records = run_references(bench)
+        return [_result(bench, record, records) for record in records]
 
 
 def evaluate(
@@ -190,9 +192,9 @@ def evaluate(
     """
     from mergebench_core.reference import evaluate_checkpoint, run_references
 
-    bench = open_bench(base, track=track, options=options, home=home, progress=progress)
-    checkpoint = evaluate_checkpoint(bench, Path(path))
-    return _result(bench, checkpoint, run_references(bench))
+    with open_bench(base, track=track, options=options, home=home, progress=progress) as bench:
+        checkpoint = evaluate_checkpoint(bench, Path(path))
+        return _result(bench, checkpoint, run_references(bench))
 
 
 def merge(

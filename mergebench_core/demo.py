@@ -32,6 +32,6 @@ def run_demo(home: Path | None, progress: Progress) -> None:
 
 def run_demo_on(base: str, home: Path | None, progress: Progress) -> None:
     """Score the demo's methods on one base, in this process."""
-    bench = open_bench(base, home=home, progress=progress)
     catalog = load_catalog()
-    run_on(bench, [find_method(catalog, name) for name in METHODS])
+    with open_bench(base, home=home, progress=progress) as bench:
+        run_on(bench, [find_method(catalog, name) for name in METHODS])

@@ -32,6 +32,12 @@ class IsolationError(MergebenchError):
     """A sandbox cannot be made, or the machine's is weaker than was demanded."""
 
 
+class EngineError(MergebenchError):
+    """An engine or a judge failed, whatever the method is: nothing is recorded, and the same command goes on."""
+
+    exit_code = 1
+
+
 class RunError(MergebenchError):
     """A run started and failed; a record with the reason has been written."""
 

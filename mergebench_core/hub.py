@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
 from mergebench_core.errors import CheckpointError, InputError, MergebenchError, RunError
+from mergebench_core.hub_cache import absent, is_listed, missing_files, remove_cut_off, snapshot
+from mergebench_core.hub_cache import cached as cached
+from mergebench_core.hub_cache import is_fetched as is_fetched
 
 SECONDS_BETWEEN_LINES = 2.0
 """Progress is told this often at most."""
@@ -24,30 +26,12 @@ SPARE_BYTES = 2**30
 """Left free on the disk beyond what is fetched."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]+))?")
-ALLOWED = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "tokenizer*",
-    "*.model",
-    "*.txt",
-    "*.tiktoken",
-    "*.py",
-    "LICENSE*",
-)
-IGNORED = ("*/*", "consolidated*")
-"""Other formats of the same weights, which some repositories keep in folders or beside the shards."""
 
 
 def split_id(text: str) -> tuple[str, str | None] | None:
     """Return repository and revision (None: the default branch) of `org/name[@revision]`, None for other texts."""
     match = HUB_ID.fullmatch(text)
     return (match["repo"], match["revision"]) if match else None
-
-
-def is_fetched(name: str) -> bool:
-    """Return whether a file of a model repository is among those that are fetched."""
-    return any(fnmatch(name, one) for one in ALLOWED) and not any(fnmatch(name, one) for one in IGNORED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,76 +42,89 @@ class RepoFile:
     num_bytes: int
     sha256: str | None
     """Of large files; None for those that are kept in git."""
+    blob_id: str | None
+    """Git's id of files that are kept in git; None for large ones."""
+
+
+class RevisionError(CheckpointError):
+    """The Hub has no such revision, or has it no more."""
+
+    def __init__(self, what: str, remedy: str = "leave @revision out or give a branch, tag or commit") -> None:
+        super().__init__(f"{what}: there is no such revision; {remedy}")
+        self.what = what
 
 
 def fetch(repo: str, revision: str | None, progress: Progress) -> tuple[Path, str]:
     """Return the folder of a model in the local cache, fetched if need be, and its commit.
 
-    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are respected. What was fetched in part goes on; a
-    commit that is here whole is not asked for.
+    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are respected. Whole files are kept; a file that was
+    cut off starts anew. A commit that is here whole is not asked for. Offline, what is here is taken for the whole
+    unless the cache knows that files are missing.
 
     Raises:
-        CheckpointError: no such repository or revision, no right to it, no network, no room.
+        RevisionError: no such revision.
+        CheckpointError: no such repository or no right to it, no network, no room.
     """
-    from huggingface_hub import snapshot_download
-
+    remove_cut_off(repo)
     if revision and COMMIT.fullmatch(revision) and (found := cached(repo, revision)):
         return found, revision
-    name = f"{repo}@{revision}" if revision else repo
+    name = _name(repo, revision)
     progress(f"fetching {name}")
-    with one_line(f"model {name}", CheckpointError), quiet():
-        _check_room(name, missing_bytes(repo, revision))
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=list(ALLOWED),
-            ignore_patterns=list(IGNORED),
-            tqdm_class=_bar_class(name, progress),
-        )
-    return Path(folder), Path(folder).name
+    check_room(f"model {name}", missing_bytes(repo, revision))
+    lacking = missing_files(repo, revision) if is_offline() else []
+    with one_line(f"model {name}, {_some(lacking)}" if lacking else f"model {name}", CheckpointError), quiet():
+        folder = Path(snapshot(repo, revision, tqdm_class=_bar_class(name, progress)))
+        _check_whole(repo, folder)
+    return folder, folder.name
+
+
+def _name(repo: str, revision: str | None) -> str:
+    return f"{repo}@{revision}" if revision else repo
+
+
+def _check_whole(repo: str, folder: Path) -> None:
+    """Compare a model with the Hub if the cache has no list of its files: what fetching returned may be a part."""
+    if is_offline() or is_listed(repo, folder.name):
+        return
+    _, files = repo_files("model", repo, folder.name)
+    if lacking := absent(folder, [file.name for file in files]):
+        raise CheckpointError(f"model {repo}: the Hub did not give {_some(lacking)}; try again later")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first of several names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def missing_bytes(repo: str, revision: str | None) -> int:
-    """Return the bytes of a model that are not in the local cache yet; 0 if the Hub cannot be asked."""
-    from huggingface_hub import constants, snapshot_download
+    """Return the bytes of a model that are not in the local cache yet; 0 offline, where nothing is fetched.
+
+    Raises:
+        RevisionError: no such revision.
+        CheckpointError: no such repository, no right to it or no network, and it is not here whole.
+    """
     from huggingface_hub.errors import DryRunError
 
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         return 0
-    try:
-        files = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=list(ALLOWED),
-            ignore_patterns=list(IGNORED),
-            tqdm_class=_bar_class(repo, lambda line: None),
-            dry_run=True,
-        )
-    except DryRunError as error:
-        if error.__cause__ and _is_network(error.__cause__) and cached(repo, revision) is None:
-            raise
-        return 0  # all is here, or else fetching knows better what is wrong
+    with one_line(f"model {_name(repo, revision)}", CheckpointError), quiet():
+        try:
+            files = snapshot(repo, revision, tqdm_class=_bar_class(repo, lambda line: None), dry_run=True)
+        except DryRunError:
+            if cached(repo, revision) is None:
+                raise
+            return 0
     return sum(file.file_size or 0 for file in files if file.will_download)
 
 
-def cached(repo: str, revision: str | None) -> Path | None:
-    """Return the folder of a model if the local cache has it; asks no network."""
-    from huggingface_hub import snapshot_download
+def is_offline() -> bool:
+    """Return whether HF_HUB_OFFLINE forbids asking the Hub."""
+    from huggingface_hub import constants
 
-    try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=list(ALLOWED),
-            ignore_patterns=list(IGNORED),
-            local_files_only=True,
-        )
-    except OSError:  # nothing there, or only a part
-        return None
-    return Path(folder)
+    return bool(constants.HF_HUB_OFFLINE)
 
 
-def repo_files(kind: RepoKind, repo: str) -> tuple[str, list[RepoFile]]:
+def repo_files(kind: RepoKind, repo: str, revision: str | None = None) -> tuple[str, list[RepoFile]]:
     """Return the commit of a repository and its files.
 
     Raises:
@@ -136,9 +133,14 @@ def repo_files(kind: RepoKind, repo: str) -> tuple[str, list[RepoFile]]:
     from huggingface_hub import HfApi
 
     with one_line(f"{kind} {repo}", InputError):
-        info: Any = HfApi().repo_info(repo, repo_type=kind, files_metadata=True)
+        info: Any = HfApi().repo_info(repo, repo_type=kind, revision=revision, files_metadata=True)
     files = [
-        RepoFile(name=file.rfilename, num_bytes=file.size or 0, sha256=file.lfs.sha256 if file.lfs else None)
+        RepoFile(
+            name=file.rfilename,
+            num_bytes=file.size or 0,
+            sha256=file.lfs.sha256 if file.lfs else None,
+            blob_id=None if file.lfs else file.blob_id,
+        )
         for file in info.siblings or []
     ]
     return str(info.sha), files
@@ -168,7 +170,12 @@ def check_access(kind: RepoKind, repo: str, revision: str | None) -> None:
     HfApi().auth_check(repo, repo_type=kind)
 
 
-def _check_room(name: str, num_bytes: int) -> None:
+def check_room(what: str, num_bytes: int) -> None:
+    """Check that the disk of the local cache has room for what is to be fetched.
+
+    Raises:
+        CheckpointError: it has not.
+    """
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
@@ -177,7 +184,7 @@ def _check_room(name: str, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if num_bytes and num_bytes + SPARE_BYTES > free:
         raise CheckpointError(
-            f"model {name}: {num_bytes / 2**30:.1f} GiB to fetch and {free / 2**30:.1f} GiB free in {folder}; "
+            f"{what}: {num_bytes / 2**30:.1f} GiB to fetch and {free / 2**30:.1f} GiB free in {folder}; "
             "free some room, or set HF_HOME to another disk"
         )
 
@@ -232,7 +239,7 @@ def _bar_class(name: str, progress: Progress) -> type[Any]:
     return Bar
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the warnings of the Hub's libraries, such as of each retry, off the screen inside the block."""
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "datasets")]
@@ -246,18 +253,19 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-@contextmanager
+@contextlib.contextmanager
 def one_line(what: str, kind: type[MergebenchError]) -> Iterator[None]:
-    """Turn what the Hub's libraries raise inside the block into one line of that kind."""
+    """Turn what the Hub's libraries raise inside the block into one line of that kind, or of RevisionError."""
     from huggingface_hub import errors
 
+    known = (errors.HFValidationError, errors.HfHubHTTPError, OSError, UnicodeEncodeError)
     try:
         yield
-    except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
-        raise kind(f"{what}: {problem_of(error)}") from None
     except Exception as error:
-        if not _is_network(error):
+        if not isinstance(error, known) and not _is_network(error):
             raise
+        if any(isinstance(found, errors.RevisionNotFoundError) for found in (error, error.__cause__)):
+            raise RevisionError(what) from None
         raise kind(f"{what}: {problem_of(error)}") from None
 
 
@@ -275,23 +283,37 @@ def problem_of(error: BaseException) -> str:
     def has(kind: type[BaseException]) -> bool:
         return any(isinstance(found, kind) for found in chain)
 
+    gated = [found for found in chain if isinstance(found, errors.GatedRepoError)]
     login = "log in with `hf auth login` or set HF_TOKEN"
-    if constants.HF_HUB_OFFLINE or has(errors.OfflineModeIsEnabled):
+    if is_offline() or has(errors.OfflineModeIsEnabled):
         return "not in the local cache, and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE"
     if has(errors.LocalTokenNotFoundError):
         return f"no token; {login}"
-    if has(errors.GatedRepoError):
-        return f"its authors want you to accept terms first: do so at {constants.ENDPOINT}, then {login}"
+    if gated:
+        return f"its authors want you to accept terms first: do so at {_address(gated[0])}, then {login}"
     if has(errors.RevisionNotFoundError):
         return "there is no such revision; leave @revision out or give a branch, tag or commit"
     if has(errors.RepositoryNotFoundError):
         return f"no such folder here and no such repository at {constants.ENDPOINT}; if it is private, {login}"
     if has(errors.HFValidationError):
         return "no valid name of a repository; give owner/name"
+    if has(UnicodeEncodeError):
+        return "the token holds a character that no token has; check HF_TOKEN"
     if 401 in codes or 403 in codes:
         return f"the Hub refuses the token; check HF_TOKEN or {login}"
     if codes:
         return f"the Hub at {constants.ENDPOINT} answered with status {codes[0]}; try again later"
     if isinstance(error, errors.LocalEntryNotFoundError) or any(map(_is_network, chain)):
-        return f"the Hub at {constants.ENDPOINT} cannot be reached and the cache lacks it; check the network"
+        return (
+            f"the Hub at {constants.ENDPOINT} cannot be reached and the cache lacks it or a part of it; "
+            "check the network"
+        )
     return " ".join(str(error).split())[:300]
+
+
+def _address(error: Any) -> str:
+    """Return where a repository that an error is about is shown."""
+    from huggingface_hub import constants
+
+    folder = f"{error.repo_type}s/" if error.repo_type in ("dataset", "space") else ""
+    return f"{constants.ENDPOINT}/{folder}{error.repo_id}" if error.repo_id else constants.ENDPOINT

@@ -62,8 +62,7 @@ def run_method(
     """
     description = method.description
     check_cost(description.search_space, bench.track.max_validations, len(bench.track.domains), description.name)
-    job_id = bench.job_id("merge", method=description.name, source=method.source_sha256, seed=seed)
-    folder = JobFolder(home=bench.home, job_id=job_id)
+    folder = job_folder(bench, method, seed)
     if folder.completed_record() is None:  # what is wrong with a model is said before that it is not the track's
         check_specialists(bench.base_checkpoint, bench.specialists, description.base_roles)
     run_references(bench)
@@ -80,6 +79,12 @@ def run_method(
             where = f"{description.name} on {bench.base.name}"
             raise type(error)(f"{where}: {error} (record {folder.job_id})") from None
         return run.finish("completed", None)
+
+
+def job_folder(bench: Workbench, method: CatalogMethod, seed: int) -> JobFolder:
+    """Return the folder of the job that scores a method with a seed."""
+    subject = {"method": method.description.name, "source": method.source_sha256, "seed": seed}
+    return JobFolder(home=bench.home, job_id=bench.job_id("merge", **subject))
 
 
 @dataclass(kw_only=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -13,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
-from mergebench_core.errors import RunError
+from mergebench_core.evaluation.engines.side_files import answers_by_files_of
+from mergebench_core.evaluation.engines.work_folder import WorkFolder
 from mergebench_core.evaluation.items import write_rows
-from mergebench_core.home import write_atomic
+from mergebench_core.evaluation.judges.judge import Judge, ParkableJudge
 from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.jobs import JobFolder, job_id
 from mergebench_core.records import TaskPart, TrackPart
@@ -24,12 +22,11 @@ from mergebench_core.tracks.track import Task, Track, TrackBase
 
 if TYPE_CHECKING:
     from mergebench_core.evaluation.engines.engine import Engine
+    from mergebench_core.evaluation.engines.in_place import InPlaceNote
     from mergebench_core.evaluation.harness import Harness
-    from mergebench_core.evaluation.judges.judge import Judge
 
 Progress = Callable[[str], None]
 """Shows one line of progress."""
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "chat_template*", "*.model")
 
 
 class Workbench:
@@ -79,7 +76,7 @@ class Workbench:
     def resident(self) -> Engine:
         """The model in memory; loading it takes seconds."""
         self.progress(f"loading {self.base.name}")
-        return self._open_engine(self.base.path)
+        return self._compared_engine() if self._is_to_be_compared() else self._open_engine(self.base.path)
 
     @cached_property
     def harness(self) -> Harness:
@@ -87,15 +84,16 @@ class Workbench:
         return self._harness(self.resident)
 
     @cached_property
-    def work_folder(self) -> Path:
+    def work_folder(self) -> WorkFolder:
         """A folder for what engines need while this process lives."""
-        (self.home / "work").mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=self.home / "work"))
+        return WorkFolder(self.home / "work")
 
     def park(self) -> None:
-        """Free the accelerator's memory for a method; the resident model takes it again when it scores."""
+        """Free the accelerator's memory for a method; resident model and judge take it again when used."""
         if "resident" in self.__dict__:
             self.resident.park()
+        if isinstance(self.judge, ParkableJudge):
+            self.judge.park()
 
     def close(self) -> None:
         """Free the models and the work folder; both come again when used."""
@@ -104,13 +102,44 @@ class Workbench:
             del self.__dict__["resident"]
             self.__dict__.pop("harness", None)
         if "work_folder" in self.__dict__:
-            shutil.rmtree(self.work_folder, ignore_errors=True)
+            self.work_folder.close()
             del self.__dict__["work_folder"]
 
     def _open_engine(self, path: Path) -> Engine:
         from mergebench_core.evaluation.engines.engine import open_engine
 
-        return open_engine(self.track.engine, path, self.track.evaluation, self.work_folder)
+        return open_engine(self.track.engine, path, self.track.evaluation, self.work_folder.path)
+
+    def _compared_engine(self) -> Engine:
+        """Return the engine on the base after it was compared with one that is started on the same weights.
+
+        Raises:
+            EngineError: they answer differently.
+        """
+        from mergebench_core.evaluation.engines.in_place import InPlaceCheck
+
+        self.progress("comparing weights taken in place with the same weights loaded anew")
+        domain, specialist = next(iter(self.specialists.items()))
+        check = InPlaceCheck(
+            engine=self.track.engine,
+            base=self.base_checkpoint,
+            domain=domain,
+            specialist=specialist,
+            open_engine=self._open_engine,
+        )
+        engine = check.engine_on_base(self.work_folder.path / "compared")
+        self._in_place_note.write()
+        return engine
+
+    @cached_property
+    def _in_place_note(self) -> InPlaceNote:
+        from mergebench_core.evaluation.engines.in_place import InPlaceNote, in_place_key
+
+        file = self.home / "tracks" / self.track.name / "in_place.json"
+        return InPlaceNote(file=file, key=in_place_key(self.track, self.base.name))
+
+    def _is_to_be_compared(self) -> bool:
+        return bool(self.base.hub_models) and not self._in_place_note.is_there
 
     def _harness(self, engine: Engine) -> Harness:
         from mergebench_core.evaluation.harness import Harness
@@ -151,13 +180,16 @@ class Workbench:
         return job_id({**place, **subject, **({"models": models} if models else {})})
 
     def verify(self) -> None:
-        """Check, once, that every file of the track has its pinned digest.
+        """Check, once, that files of the track have their pinned digests, and that the engine can be trusted.
 
         Raises:
+            EngineError: the engine answers differently where it takes weights in place.
             InputError: naming the files that were changed.
         """
         if not self._is_verified:
             verify_files(self.track)
+            if self._is_to_be_compared():
+                self.resident.park()  # compared as it is opened: now, while no method has the accelerator
             self._is_verified = True
 
     def surrogate_scores(self, domains: Sequence[str]) -> dict[str, float]:
@@ -173,16 +205,14 @@ class Workbench:
     ) -> tuple[dict[str, TaskPart], float]:
         """Score a checkpoint on all test and generalization tasks, resuming after finished tasks.
 
-        A checkpoint with the base's tensors and tokenizer is loaded into the resident model; any other into an
-        engine of its own, with its own tokenizer and vocabulary.
+        A checkpoint with the base's shapes, tokenizer and settings is loaded into the resident model; any other
+        into an engine of its own, with its own files.
 
         Returns:
             The scores by task, and the evaluation runtime in seconds.
         """
         if self.is_resident_like(checkpoint):
             self.resident.load(checkpoint)
-            if self.base.hub_models and checkpoint.path != self.base.path:
-                self._check_in_place(checkpoint)
             return self._evaluate_on(self.harness, folder, digest)
         self.close()
         engine = self._open_engine(checkpoint.path)
@@ -191,38 +221,13 @@ class Workbench:
         finally:
             engine.close()
 
-    def _check_in_place(self, checkpoint: Checkpoint) -> None:
-        """Compare, once per base and engine, the model that took its weights in place with one loaded anew.
-
-        Raises:
-            RunError: they answer differently, so that scores would not be those of the file.
-        """
-        from mergebench_core.evaluation.engines.comparison import TOLERANCES, differences, fingerprint
-
-        note = self.home / "tracks" / self.track.name / "in_place.json"
-        key = f"{self.base.name} {self.track.engine} {self.track.digest}"
-        seen: dict[str, str] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-        if key in seen:
-            return
-        self.progress(f"comparing weights taken in place with {checkpoint.path.name} loaded anew")
-        in_place = fingerprint(self.resident.language_model())
-        self.close()  # a GPU has room for one
-        self.resident = self._open_engine(checkpoint.path)
-        found = differences(in_place, fingerprint(self.resident.language_model()), TOLERANCES[self.track.engine])
-        if found:
-            raise RunError(
-                f"engine {self.track.engine} does not take weights in place: {found[0]}; use --engine hf"
-            )
-        write_atomic(note, json.dumps(seen | {key: "same"}, indent=1, sort_keys=True) + "\n")
-
     def is_resident_like(self, checkpoint: Checkpoint) -> bool:
-        """Return whether the resident model can take a checkpoint's weights: same shapes, same tokenizer."""
+        """Return whether the resident model can stand for a checkpoint: same shapes, same files beside them."""
         base = self.base_checkpoint
         shapes = {entry.name: entry.shape for entry in base.entries.values()}
         if {entry.name: entry.shape for entry in checkpoint.entries.values()} != shapes:
             return False
-        own, known = _tokenizer_files(checkpoint.path), _tokenizer_files(base.path)
-        return all(known.get(name) == digest for name, digest in own.items())
+        return answers_by_files_of(checkpoint.path, base.path)
 
     def _evaluate_on(self, harness: Harness, folder: JobFolder, digest: str) -> tuple[dict[str, TaskPart], float]:
         parts: dict[str, TaskPart] = {}
@@ -265,9 +270,3 @@ class Workbench:
         note = {"part": part.model_dump(mode="json"), "runtime_s": runtime_s, "weights_sha256": digest}
         folder.write_note("tasks", task.name, note)
         return part, runtime_s
-
-
-def _tokenizer_files(folder: Path) -> dict[str, str]:
-    """Return the digest by name of the files that make a model's tokenizer."""
-    paths = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
-    return {path.name: file_digest(path) for path in paths}

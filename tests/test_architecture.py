@@ -17,7 +17,7 @@ LAYERS = [
     {"errors"},
     {"hyperparameters"},
     {"hookspecs", "methods"},
-    {"plugins", "records", "scoring", "home", "hub", "kernels", "isolation"},
+    {"plugins", "records", "scoring", "home", "hub", "hub_cache", "kernels", "isolation"},
     {"tracks", "checkpoints", "training", "tables", "environment"},
     {"calibration", "evaluation", "store", "results", "published", "imports", "worker", "jobs"},
     {"tuning", "workbench"},

@@ -160,6 +160,20 @@ def test_listings_print_one_json_document(capsys, command):
     json.loads(capsys.readouterr().out)
 
 
+def test_tracks_name_the_digest_of_a_definition(capsys):
+    """Records have another where the track lives on the Hub: data and judge are in it."""
+    from mergebench_core.tracks.registry import TRACK_NAMES, load_track
+
+    assert run_cli("tracks", "--json") == 0
+    found = {track["track"]: track for track in json.loads(capsys.readouterr().out)}
+    assert {name: track["definition_digest"] for name, track in found.items()} == {
+        name: load_track(name).digest for name in TRACK_NAMES
+    }
+    assert all("digest" not in track for track in found.values())
+    assert run_cli("tracks") == 0
+    assert f"definition {load_track('mini-v1').digest[:12]}" in capsys.readouterr().out
+
+
 def test_methods_lists_a_plugin_given_by_file(capsys, tmp_path):
     text = (Path(__file__).parents[1] / "plugins" / "README.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", text, re.S)

@@ -11,12 +11,12 @@ import pytest
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
-from mergebench_core.errors import BudgetError, CheckpointError, InputError, MethodError
+from mergebench_core.errors import BudgetError, CheckpointError, EngineError, InputError, MethodError
 from mergebench_core.evaluation.engines.hf import HfEngine
 from mergebench_core.evaluation.items import read_rows
 from mergebench_core.records import read_record
 from mergebench_core.reference import run_references
-from mergebench_core.runner import run_method
+from mergebench_core.runner import job_folder, run_method
 from mergebench_core.store import open_board
 from mergebench_core.tracks.digests import file_digest
 from mergebench_core.workbench import Workbench
@@ -320,13 +320,11 @@ def test_changed_track_file_is_named(toy_track, tmp_path, catalog):
 
 
 def test_job_id_depends_on_source_and_seed(bench, tmp_path):
-    from mergebench_core.runner import _job_id
-
     first = write_plugin(tmp_path)
     second = write_plugin(tmp_path, update="2 * sum(tensor.task_vectors)")
-    assert _job_id(bench, first, 0) != _job_id(bench, second, 0)
-    assert _job_id(bench, first, 0) != _job_id(bench, first, 1)
-    assert _job_id(bench, first, 0) == _job_id(bench, write_plugin(tmp_path), 0)
+    assert job_folder(bench, first, 0) != job_folder(bench, second, 0)
+    assert job_folder(bench, first, 0) != job_folder(bench, first, 1)
+    assert job_folder(bench, first, 0) == job_folder(bench, write_plugin(tmp_path), 0)
 
 
 def test_record_holds_no_derived_number(bench, catalog):
@@ -379,3 +377,18 @@ def test_method_that_searches_by_itself_is_metered(bench, tmp_path, lines):
     base = bench.base_checkpoint.tensor(NORM)
     expected = base + 0.3 * sum(s.tensor(NORM) - base for _, s in sorted(bench.specialists.items()))
     assert torch.equal(merged.tensor(NORM), expected)
+
+
+def test_a_fault_of_the_engine_is_not_the_methods(bench, tmp_path, monkeypatch):
+    """A method that is scored while it merges is not told of it, and has no failed record."""
+    path = tmp_path / "searching.py"
+    path.write_text(SEARCHING)
+    method = find_method(load_catalog(path), "searching")
+
+    def fail(*arguments):
+        raise EngineError("vLLM failed; run again")
+
+    monkeypatch.setattr(type(bench), "surrogate_scores", fail)
+    with pytest.raises(EngineError):
+        run_method(bench, method)
+    assert not (job_folder(bench, method, 0).path / "record.json").exists()

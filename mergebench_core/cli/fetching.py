@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mergebench_core.cli.options import HomeOption, JsonOption, TrackOption
+from mergebench_core.cli.options import HomeOption, JsonOption, JudgeOption, ProtocolOption, TrackOption
 from mergebench_core.cli.output import print_json, print_table, progress_lines
+
+if TYPE_CHECKING:
+    from mergebench_core.hub import Progress
+    from mergebench_core.tracks.track import HubBase, Track
 
 
 def models(context: typer.Context, track: TrackOption = "mini-v1", json: JsonOption = False) -> None:
@@ -65,27 +70,48 @@ def fetch(
     ] = "mergebench-v1",
     base: Annotated[str | None, typer.Option(help="Only this base model.", show_default=False)] = None,
     data: Annotated[bool, typer.Option(help="Fetch and prepare the data as well.")] = True,
+    protocol: ProtocolOption = "standard",
+    judge: JudgeOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Fetch models and data of a track; what is here is not fetched again, what was cut off goes on."""
+    """Fetch models, judge and data of a track.
+
+    What is here is not fetched again: whole files are kept, and a file that was cut off starts anew.
+    """
     from mergebench_core.home import writable_home
-    from mergebench_core.tracks.mergebench_v1.fetching import fetch_models
-    from mergebench_core.tracks.mergebench_v1.lock import read_lock
-    from mergebench_core.tracks.mergebench_v1.preparation import prepare_data
     from mergebench_core.tracks.registry import load_track
     from mergebench_core.tracks.track import HubBase
+    from mergebench_core.tracks.world import WorldOptions
 
-    world = load_track(track)
+    world = load_track(track, WorldOptions(protocol=protocol, judge=judge))
     bases = [world.base(base)] if base else list(world.bases.values())
+    names = [found.name for found in bases]
+    on_hub = [found for found in bases if isinstance(found, HubBase)]
     place = writable_home(home)
-    with progress_lines() as progress:
-        if data and any(isinstance(found, HubBase) for found in bases):
-            prepared = prepare_data(place, read_lock(), progress)
-            progress(f"data are in {prepared.folder}")
-        for found in bases:
-            if isinstance(found, HubBase):
-                fetch_models(found, read_lock(), place, progress)
-    typer.echo(f"{track}: {', '.join(found.name for found in bases)} complete")
+    if on_hub:
+        with progress_lines() as progress:
+            names += _fetch(world, on_hub, place, progress, with_data=data)
+    typer.echo(f"{track}: {', '.join(names)} complete")
+
+
+def _fetch(
+    world: Track, bases: Sequence[HubBase], home: Path, progress: Progress, *, with_data: bool
+) -> list[str]:
+    """Fetch bases, judge and data of a track, and return how the judge is named, if it has a model."""
+    from mergebench_core.evaluation.judges.choice import check_judge, fetch_judge
+    from mergebench_core.tracks.mergebench_v1.fetching import check_models, fetch_models
+    from mergebench_core.tracks.mergebench_v1.lock import read_lock
+    from mergebench_core.tracks.mergebench_v1.preparation import prepare_data
+
+    lock, factory = read_lock(), check_judge(world)
+    repos = [model.repo for base in bases for model in base.hub_models.values()]
+    check_models([*repos, factory.repo] if factory and factory.repo else repos, lock, home, progress)
+    if with_data:
+        prepared = prepare_data(home, lock, progress, world.protocol)
+        progress(f"data are in {prepared.folder}")
+    for base in bases:
+        fetch_models(base, lock, home, progress)
+    return [f"judge {factory.name}"] if fetch_judge(world, home, progress) and factory else []
 
 
 def lock(
@@ -96,8 +122,9 @@ def lock(
 ) -> None:
     """Pin a track: write commits and file digests of all its repositories, as the Hub has them now."""
     from mergebench_core.errors import InputError
+    from mergebench_core.evaluation.judges.choice import judge_repos
     from mergebench_core.hub import RepoKind
-    from mergebench_core.tracks.mergebench_v1.lock import LOCK_FILE, make_lock, write_lock
+    from mergebench_core.tracks.mergebench_v1.lock import LOCK_FILE, check_place, make_lock, write_lock
     from mergebench_core.tracks.mergebench_v1.preparation import data_repos
     from mergebench_core.tracks.registry import load_track
     from mergebench_core.tracks.track import HubBase
@@ -105,12 +132,14 @@ def lock(
     hub_bases = [base for base in load_track(track).bases.values() if isinstance(base, HubBase)]
     if not hub_bases:
         raise InputError(f"track {track} ships with the package: its files are pinned already")
+    path = out or LOCK_FILE
+    check_place(path)
     repos: list[tuple[RepoKind, str]] = [
         ("model", model.repo) for base in hub_bases for model in base.hub_models.values()
     ]
+    repos += [("model", repo) for repo in judge_repos()]
     repos += [("dataset", repo) for repo in data_repos()]
     with progress_lines() as progress:
         found = make_lock(repos, progress)
-    path = out or LOCK_FILE
     write_lock(path, found)
     typer.echo(f"{len(found.repos)} repositories pinned in {path}")

@@ -81,7 +81,11 @@ def _show_method(entry: CatalogMethod) -> None:
 
 
 def tracks(suite: SuiteOption = "full", json: JsonOption = False) -> None:
-    """List the tracks and their tasks."""
+    """List the tracks and their tasks.
+
+    The digest is that of a track's definition. Records of a track on the Hub have another: that of what was
+    fetched, data and judge.
+    """
     from mergebench_core.tracks.registry import TRACK_NAMES, load_track
     from mergebench_core.tracks.world import WorldOptions
 
@@ -91,7 +95,7 @@ def tracks(suite: SuiteOption = "full", json: JsonOption = False) -> None:
         print_json([_track_values(world) for world in worlds])
         return
     for world in worlds:
-        title = f"{world.name}: {world.title} (bases {', '.join(world.bases)}; digest {world.digest[:12]})"
+        title = f"{world.name}: {world.title} (bases {', '.join(world.bases)}; definition {world.digest[:12]})"
         rows = [
             [
                 task.name,
@@ -113,7 +117,7 @@ def _track_values(world: Track) -> dict[str, object]:
     return {
         "track": world.name,
         "title": world.title,
-        "digest": world.digest,
+        "definition_digest": world.digest,
         "suite": world.suite,
         "domains": list(world.domains),
         "bases": list(world.bases),

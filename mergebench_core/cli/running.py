@@ -95,18 +95,14 @@ def run(
     load_track(track, options).base(base)
     found = find_method(load_catalog(plugin), method)
     ask(open_planner(track, options, home, seed=seed).jobs([base], [found]), yes)
-    with progress_lines() as progress:
-        bench = api.open_bench(
-            base,
-            track=track,
-            options=options,
-            home=home,
-            progress=progress,
-            num_threads=threads,
-            limits=MethodLimits(
-                memory_bytes=None if memory_limit is None else int(memory_limit * GIB), time_s=time_limit * 3600
-            ),
-        )
+    memory_bytes = None if memory_limit is None else int(memory_limit * GIB)
+    limits = MethodLimits(memory_bytes=memory_bytes, time_s=time_limit * 3600)
+    with (
+        progress_lines() as progress,
+        api.open_bench(
+            base, track=track, options=options, home=home, progress=progress, num_threads=threads, limits=limits
+        ) as bench,
+    ):
         (result,) = api.run_on(bench, [found], seed=seed)
     if json:
         print_json(result.to_dict())

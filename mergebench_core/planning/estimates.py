@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mergebench_core import hub
 from mergebench_core.evaluation.judges.choice import check_judge
 from mergebench_core.tracks.mergebench_v1 import costs
+from mergebench_core.tracks.mergebench_v1.fetching import pinned_commit
 from mergebench_core.tracks.mergebench_v1.lock import Lock
 from mergebench_core.tracks.track import HubBase, HubModel, Task, Track, TrackBase
 from mergebench_core.worker.description import MethodDescription
@@ -35,21 +37,22 @@ def evaluation_s(track: Track, base: HubBase) -> float:
     return estimate_s(track, base, track.tasks_for("test", "generalization")) + speed.load_s
 
 
-def download_bytes(base: TrackBase | HubBase, lock: Lock) -> int:
+def download_bytes(base: TrackBase | HubBase, lock: Lock, home: Path) -> int:
     """Return the bytes of models that the local cache lacks: by the lock, else by parameters; asks no network."""
     if not isinstance(base, HubBase):
         return 0
-    missing = [model for model in base.hub_models.values() if hub.cached(model.repo, model.revision) is None]
+    models = base.hub_models.values()
+    missing = [model for model in models if hub.cached(model.repo, pinned_commit(model.repo, lock, home)) is None]
     return sum(_hub_bytes(model, lock) for model in missing)
 
 
-def judge_bytes(track: Track) -> int:
+def judge_bytes(track: Track, lock: Lock, home: Path) -> int:
     """Return the bytes of the judge's model if the local cache lacks it, about."""
     factory = check_judge(track)
     if factory is None or factory.repo is None or track.judge is None:
         return 0
-    revision = track.judge.partition("@")[2]
-    return costs.JUDGE_BYTES if hub.cached(factory.repo, revision or None) is None else 0
+    revision = track.judge.partition("@")[2] or pinned_commit(factory.repo, lock, home)
+    return costs.JUDGE_BYTES if hub.cached(factory.repo, revision) is None else 0
 
 
 def model_bytes(base: TrackBase | HubBase) -> int:

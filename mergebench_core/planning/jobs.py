@@ -90,13 +90,13 @@ class Planner:
         num_models = len(base.hub_models) if isinstance(base, HubBase) else len(base.models())
         left = max(0, num_models - self._num_scored(base))
         data = self._data_bytes() if is_first else 0
-        judge = estimates.judge_bytes(self.track) if is_first else 0
+        judge = estimates.judge_bytes(self.track, self.lock, self.home) if is_first else 0
         evaluation_s = self._evaluation_s(base, seen)
         return JobPlan(
             kind="references",
             base=base.name,
             num_evaluations=left,
-            download_bytes=estimates.download_bytes(base, self.lock) + data + judge,
+            download_bytes=estimates.download_bytes(base, self.lock, self.home) + data + judge,
             disk_bytes=data,
             peak_gpu_bytes=estimates.gpu_bytes(self.track, base),
             peak_memory_bytes=estimates.memory_bytes(base, None),

@@ -16,7 +16,14 @@ from pydantic import ValidationError
 
 from mergebench_core.checkpoints.assembly import Assembly
 from mergebench_core.checkpoints.checkpoint import CHUNK_NUMEL
-from mergebench_core.errors import BudgetError, MergebenchError, MethodError, PluginError, ProtocolError
+from mergebench_core.errors import (
+    BudgetError,
+    EngineError,
+    MergebenchError,
+    MethodError,
+    PluginError,
+    ProtocolError,
+)
 from mergebench_core.hyperparameters import Hyperparameter
 from mergebench_core.isolation.policy import MethodLimits
 from mergebench_core.isolation.watch import WorkClock
@@ -305,7 +312,7 @@ class MethodWorker:
         """Send the answer or the refusal; a used-up budget ends the run, whatever the method makes of it."""
         try:
             result = answer()
-        except (ProtocolError, BudgetError):
+        except (ProtocolError, BudgetError, EngineError):
             raise
         except MergebenchError as error:
             self._worker.channel.send({"refused": str(error)})

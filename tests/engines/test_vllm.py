@@ -14,7 +14,7 @@ import tiny_llama
 import torch
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
-from mergebench_core.errors import CheckpointError, InputError, RunError
+from mergebench_core.errors import CheckpointError, EngineError, InputError, RunError
 from mergebench_core.evaluation.engines.comparison import PROMPTS, differences, fingerprint
 from mergebench_core.evaluation.engines.vllm import VllmEngine
 from mergebench_core.evaluation.engines.weight_folders import WeightFolders
@@ -174,7 +174,7 @@ def test_a_stale_prefix_cache_would_be_noticed(untied, start, vllm, monkeypatch)
     assert any("is continued with" in line for line in differences(marks(engine), marks(fresh), 0.0))
     monkeypatch.setattr(llm, "reset_prefix_cache", lambda: False)
     engine.load(Checkpoint(untied.path))
-    with pytest.raises(RunError, match="kept results"):
+    with pytest.raises(EngineError, match="kept results"):
         engine.language_model()
 
 
@@ -343,9 +343,32 @@ def test_vllm_that_dies_is_started_again(base, start, vllm, monkeypatch, generat
     with monkeypatch.context() as patch:
         patch.setattr(vllm.LLM, "reload_weights", lambda self, weights_path: 1 / 0)
         engine.load(Checkpoint(base.specialists["math"]))
-        with pytest.raises(RunError, match=r"did not take new weights \(division by zero\); run again"):
+        with pytest.raises(EngineError, match=r"did not take new weights \(division by zero\); run again"):
             engine.language_model()
     assert differences(marks(engine), marks(fresh), 0.0) == []
     vllm.ENGINES[-1].is_alive = vllm.ENGINES[-2].is_alive = False
-    with pytest.raises(RunError, match="vLLM failed while scoring"):
-        generate(engine.language_model(), ["a"])
+    for one in (engine, fresh):
+        with pytest.raises(EngineError, match="vLLM failed while scoring"):
+            generate(one.language_model(), ["a"])
+    assert differences(marks(engine), marks(fresh), 0.0) == []
+
+
+def test_parking_ends_a_vllm_that_cannot_sleep(base, start, vllm, monkeypatch):
+    engine, fresh = start(base.path), start(base.specialists["math"])
+    engine.load(Checkpoint(base.specialists["math"]))
+    engine.language_model()
+    dead = vllm.ENGINES[-1]
+
+    def fails(self, level, mode="abort"):
+        raise RuntimeError("EngineCore encountered an issue. See stack trace (above) for the root cause.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vllm.LLM, "sleep", fails)
+        engine.park()
+    assert not dead.is_alive
+    assert differences(marks(engine), marks(fresh), 0.0) == []
+
+
+def test_an_engine_s_fault_is_not_the_method_s():
+    assert not issubclass(EngineError, RunError)
+    assert EngineError.exit_code == 1

@@ -24,33 +24,33 @@ def silent(line: str) -> None:
     """Take a line of progress."""
 
 
-def test_the_revision_becomes_part_of_the_world():
-    track, judge = open_judge(world("refusal_phrases"), silent)
+def test_the_revision_becomes_part_of_the_world(tmp_path):
+    track, judge = open_judge(world("refusal_phrases"), tmp_path, silent)
     assert track.judge == f"refusal_phrases@{find_judge('refusal_phrases').revision}"
     assert track.digest != world("refusal_phrases").digest
     assert judge is not None
-    assert open_judge(track, silent)[0] == track
+    assert open_judge(track, tmp_path, silent)[0] == track
 
 
-def test_a_track_without_judged_tasks_has_none():
+def test_a_track_without_judged_tasks_has_none(tmp_path):
     track = load_track("mini-v1")
-    assert open_judge(track, silent) == (track, None)
+    assert open_judge(track, tmp_path, silent) == (track, None)
 
 
-def test_another_revision_is_refused():
+def test_another_revision_is_refused(tmp_path):
     track = dataclasses.replace(world("refusal_phrases"), judge="refusal_phrases@000000000000")
     with pytest.raises(InputError, match="is wanted"):
-        open_judge(track, silent)
+        open_judge(track, tmp_path, silent)
 
 
-def test_a_judge_of_harm_alone_cannot_score_refusals():
+def test_a_judge_of_harm_alone_cannot_score_refusals(tmp_path):
     with pytest.raises(InputError, match="says nothing of refusals"):
-        open_judge(world("harmbench_classifier"), silent)
+        open_judge(world("harmbench_classifier"), tmp_path, silent)
 
 
-def test_an_unknown_judge_is_refused():
+def test_an_unknown_judge_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown judge 'refusals'"):
-        open_judge(world("refusals"), silent)
+        open_judge(world("refusals"), tmp_path, silent)
 
 
 def test_the_command_line_lists_them():

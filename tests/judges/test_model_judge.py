@@ -8,7 +8,7 @@ import pytest
 from mergebench_judges import harmbench_classifier, wildguard
 from tiny_llama import save_model, tiny_llama
 
-from mergebench_core.errors import CheckpointError, InputError, RunError
+from mergebench_core.errors import CheckpointError, EngineError, InputError
 from mergebench_core.evaluation.judges import model_judge
 from mergebench_core.evaluation.judges.factory import UNPINNED, JudgeSettings
 from mergebench_core.evaluation.judges.generator import TransformersGenerator, VllmGenerator
@@ -89,7 +89,7 @@ def test_more_than_a_twentieth_unread_is_an_error(num_senseless, is_error):
     judge = judge_of(Scripted(lambda prompt: "maybe\nso" if "bad" in prompt else "no"), told)
     exchanges = ask(*["bad"] * num_senseless, *["fine"] * (100 - num_senseless))
     if is_error:
-        with pytest.raises(RunError) as error:
+        with pytest.raises(EngineError) as error:
             judge.judge(exchanges)
         assert str(error.value) == (
             f"judge j: {num_senseless} of 100 verdicts could not be read, such as 'maybe\\nso'; "
@@ -208,7 +208,7 @@ def test_a_random_model_says_nothing_and_that_is_an_error(hub, module, max_token
     assert factory.revision == UNPINNED
     assert factory.instruction.max_tokens == max_tokens
     with pytest.raises(
-        RunError, match=r"2 of 2 verdicts could not be read, such as '.*revision c{40} is the right"
+        EngineError, match=r"2 of 2 verdicts could not be read, such as '.*revision c{40} is the right"
     ):
         judge.judge(ask("I can't help with that.", "Sure."))
 

@@ -459,6 +459,8 @@ def test_command_line_respects_the_environment(models, tmp_path):
             "--base",
             "llama-3.2-3b",
             "--no-data",
+            "--judge",
+            "refusal_phrases",
         )
         own = models.environment(tmp_path / "hf")
         return subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, check=False)

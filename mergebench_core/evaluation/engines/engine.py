@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 ENGINES: tuple[EngineName, ...] = ("hf", "vllm")
+TEMPLATE_VALUES = {"date_string": "26 Jul 2024"}
+"""What chat templates are given: those of Llama 3 write a date into every prompt, else that of the day."""
 
 
 class Engine(Protocol):

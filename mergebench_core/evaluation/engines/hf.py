@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mergebench_core.checkpoints.checkpoint import Checkpoint, pieces
 from mergebench_core.checkpoints.header import TensorEntry
 from mergebench_core.errors import CheckpointError, InputError
+from mergebench_core.evaluation.engines.engine import TEMPLATE_VALUES
 from mergebench_core.evaluation.engines.lengths import refuse_long
 from mergebench_core.evaluation.libraries import settle_libraries
 from mergebench_core.tracks.track import EvaluationSettings
@@ -77,6 +78,7 @@ class HfEngine:
                 batch_size=self._settings.batch_size,
                 max_length=self._settings.max_length,
                 add_bos_token=True,
+                chat_template_args=dict(TEMPLATE_VALUES),
             )
         return self._language_model
 

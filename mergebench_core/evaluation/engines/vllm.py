@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.header import TensorEntry
-from mergebench_core.errors import InputError, MergebenchError, RunError
+from mergebench_core.errors import EngineError, InputError, MergebenchError
+from mergebench_core.evaluation.engines.engine import TEMPLATE_VALUES
 from mergebench_core.evaluation.engines.hf import load_tokenizer
 from mergebench_core.evaluation.engines.lengths import refuse_long
 from mergebench_core.evaluation.engines.weight_folders import WeightFolders
+from mergebench_core.evaluation.engines.work_folder import ENGINE_LOG
 from mergebench_core.evaluation.libraries import settle_libraries
 from mergebench_core.tracks.track import EvaluationSettings
 
@@ -36,7 +38,8 @@ _ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 _ERROR = re.compile(r"\b(\w*(?:Error|Exception): .+)")
-_UNTOLD = "Engine core initialization failed"
+UNTOLD = "Engine core initialization failed"
+"""All that vLLM says where it started in a process of its own and failed there."""
 
 
 class VllmEngine:
@@ -91,8 +94,10 @@ class VllmEngine:
 
         Raises:
             InputError: vLLM cannot start here, or there is no room for the weights.
-            RunError: vLLM failed to take the weights.
+            EngineError: vLLM failed to take the weights.
         """
+        if self._model is not None and self._model.has_failed:
+            self._stop()
         if self._model is None:
             self._model = self._start()
             self._is_current = self._weights.is_untouched
@@ -105,23 +110,27 @@ class VllmEngine:
 
     def park(self) -> None:
         """Let vLLM give the GPU's memory back, weights and all; it keeps what is quick to start again from."""
-        if self._model is not None and not self._is_asleep:
+        if self._model is None or self._is_asleep:
+            return
+        try:
             self._model.model.sleep(level=2)
-            self._is_asleep = True
-            self._is_current = False
+        except Exception:  # a vLLM that is dead or at odds with itself gives it back when it ends
+            self._stop()
+        else:
+            self._is_asleep, self._is_current = True, False
 
     def close(self) -> None:
         """End vLLM's process and delete all files."""
         self._stop()
         self._weights.close()
         with contextlib.suppress(OSError):
-            (self._folder / "vllm.log").unlink(missing_ok=True)
+            (self._folder / ENGINE_LOG).unlink(missing_ok=True)
             self._folder.rmdir()
 
     def _start(self) -> Any:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        log = self._folder / "vllm.log"
+        log = self._folder / ENGINE_LOG
         try:
             with _output_to(log):
                 return _language_model_class(self._settings.truncates)(
@@ -129,6 +138,7 @@ class VllmEngine:
                     dtype=self._settings.dtype,
                     max_model_len=self._settings.max_length,
                     add_bos_token=True,
+                    chat_template_args=dict(TEMPLATE_VALUES),
                     seed=0,
                     batch_size="auto",
                     gpu_memory_utilization=self._fraction,
@@ -160,10 +170,10 @@ class VllmEngine:
             is_reset = llm.reset_prefix_cache()
         except Exception as error:
             self._stop()
-            raise RunError(f"vLLM did not take new weights ({_text(error)}); run again") from None
+            raise EngineError(f"vLLM did not take new weights ({_text(error)}); run again") from None
         if not is_reset:
             self._stop()
-            raise RunError("vLLM kept results of the weights before; run again")
+            raise EngineError("vLLM kept results of the weights before; run again")
         self._is_asleep, self._is_current = False, True
         self._weights.taken()
 
@@ -172,8 +182,7 @@ class VllmEngine:
         model, self._model = self._model, None
         self._is_asleep = self._is_current = False
         if model is not None:
-            with contextlib.suppress(Exception):  # it may be dead already
-                model.model.llm_engine.engine_core.shutdown()
+            end_vllm(model.model)
             model.model = None
 
 
@@ -202,6 +211,12 @@ def sampling_seed(tokens: Sequence[int], repeat: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
+def end_vllm(llm: Any) -> None:
+    """End the process behind a vLLM engine, which may be dead already."""
+    with contextlib.suppress(Exception):
+        llm.llm_engine.engine_core.shutdown()
+
+
 def require_vllm() -> None:
     import torch
 
@@ -224,6 +239,7 @@ def _language_model_class(truncates: bool) -> Any:
             # its own reading of `add_bos_token` can add a token that the engine hf does not
             self.tokenizer = configure_pad_token(load_tokenizer(Path(pretrained)), model_config=self._config)
             self._num_asked: Counter[tuple[int, ...]] = Counter()
+            self.has_failed = False
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
             self._num_asked.clear()
@@ -244,7 +260,8 @@ def _language_model_class(truncates: bool) -> Any:
             except MergebenchError:
                 raise
             except Exception as error:
-                raise RunError(f"vLLM failed while scoring ({_text(error)}); run again to go on") from None
+                self.has_failed = True
+                raise EngineError(f"vLLM failed while scoring ({_text(error)}); run again to go on") from None
 
         def _settle(self, tokens: tuple[int, ...], parameters: Any) -> None:
             parameters.skip_special_tokens = True  # as the engine hf does
@@ -277,8 +294,8 @@ def _output_to(log: Path) -> Iterator[None]:
 def _reason(error: Exception, log: Path) -> str:
     """Return why vLLM did not start: its process tells only its log."""
     reason = _text(error)
-    if _UNTOLD in reason:
-        told = [line for line in _ERROR.findall(log.read_text(errors="replace")) if _UNTOLD not in line]
+    if UNTOLD in reason:
+        told = [line for line in _ERROR.findall(log.read_text(errors="replace")) if UNTOLD not in line]
         reason = " ".join(told[-1].split())[:MAX_REASON] if told else reason
     return reason
 

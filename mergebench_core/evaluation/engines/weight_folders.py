@@ -52,7 +52,7 @@ class Draft:
                 self._files |= {name: (descriptor, entry) for name, entry in header.entries.items()}
         except OSError as error:
             self.close()
-            raise _unwritable(folder, error) from None
+            raise unwritable(folder, error) from None
 
     def write(self, name: str, offset: int, values: torch.Tensor, origin: Checkpoint) -> None:
         """Replace flat elements from `offset` on; those before it that nobody wrote become those of `origin`."""
@@ -86,7 +86,7 @@ class Draft:
         try:
             _write_all(descriptor, data, entry.start + offset * ITEM_BYTES[entry.dtype])
         except OSError as error:
-            raise _unwritable(self.folder, error) from None
+            raise unwritable(self.folder, error) from None
 
 
 class WeightFolders:
@@ -223,7 +223,8 @@ def _write_all(descriptor: int, data: memoryview, position: int) -> None:
         done += os.pwrite(descriptor, data[done:], position + done)
 
 
-def _unwritable(folder: Path, error: OSError) -> InputError:
+def unwritable(folder: Path, error: OSError) -> InputError:
+    """Return the error for a folder that does not take a candidate's weights."""
     return InputError(
         f"{folder}: a candidate's weights cannot be written ({error.strerror}); make room there, or set "
         "MERGEBENCH_HOME to another disk"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mergebench_core.errors import CheckpointError, InputError, MergebenchError
+from mergebench_core.evaluation.engines.vllm import UNTOLD, end_vllm
 from mergebench_core.evaluation.libraries import settle_libraries
 
 BATCH_TOKENS = 16_384
@@ -36,6 +37,9 @@ class Generator(Protocol):
         Raises:
             MergebenchError: the model cannot be loaded here.
         """
+
+    def park(self) -> None:
+        """Free the accelerator's memory; the next prompts take it again."""
 
 
 class Prompts:
@@ -161,6 +165,8 @@ class TransformersGenerator(_Tokenized):
         encoded = [self.prompts.encode(prompt) for prompt in prompts]
         texts = [""] * len(prompts)
         try:
+            if prompts:
+                self.model.to(self.device)
             for batch in batches([len(tokens) for tokens in encoded], max_tokens, self.batch_tokens):
                 for index, text in zip(
                     batch, self._continue([encoded[i] for i in batch], max_tokens), strict=True
@@ -169,6 +175,15 @@ class TransformersGenerator(_Tokenized):
         except torch.OutOfMemoryError:
             raise _too_large(self.folder, self.device) from None
         return texts
+
+    def park(self) -> None:
+        """Move the model to main memory."""
+        import torch
+
+        if "model" in self.__dict__:
+            self.model.to("cpu")
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
 
     def _continue(self, rows: list[list[int]], max_tokens: int) -> list[str]:
         import torch
@@ -214,7 +229,21 @@ class VllmGenerator(_Tokenized):
                 gpu_memory_utilization=self.gpu_memory_fraction,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise _unreadable(self.folder, error) from None
+            raise self._no_start(error) from None
+
+    def _no_start(self, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())[:300]
+        if "memory" not in reason.lower() and UNTOLD not in reason:
+            return _unreadable(self.folder, error)
+        return InputError(
+            f"{self.folder}: the judge's model does not start ({reason}); free the GPU, or let vLLM have a "
+            f"smaller fraction of it than {self.gpu_memory_fraction:g}"
+        )
+
+    def park(self) -> None:
+        """End vLLM, which starts anew when it is needed."""
+        if (model := self.__dict__.pop("model", None)) is not None:
+            end_vllm(model)
 
     def generate(self, prompts: Sequence[str], max_tokens: int) -> list[str]:
         """Return the continuation of each prompt, in order, without special tokens.

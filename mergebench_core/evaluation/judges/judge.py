@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +38,11 @@ class Judge(Protocol):
         Raises:
             MergebenchError: its model cannot be loaded here.
         """
+
+
+@runtime_checkable
+class ParkableJudge(Protocol):
+    """A judge whose model holds memory of the accelerator."""
+
+    def park(self) -> None:
+        """Free the accelerator's memory; the next exchanges take it again."""

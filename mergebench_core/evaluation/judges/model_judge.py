@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergebench_core.errors import InputError, RunError
+from mergebench_core.errors import EngineError, InputError
 from mergebench_core.evaluation.judges.factory import UNPINNED, JudgeSettings
 from mergebench_core.evaluation.judges.generator import (
     Generator,
@@ -72,7 +72,7 @@ class ModelJudge:
 
         Raises:
             MergebenchError: the model cannot be loaded here.
-            RunError: more than 5% of what the model wrote is no verdict.
+            EngineError: more than 5% of what the model wrote is no verdict.
         """
         num_cut = self.num_cut
         prompts = [self._prompt(exchange) for exchange in exchanges]
@@ -85,6 +85,10 @@ class ModelJudge:
         verdicts = [None if text is None else self._instruction.parse(text) for text in texts]
         self._check([text for text, verdict in zip(texts, verdicts, strict=True) if verdict is None], len(texts))
         return [verdict or UNKNOWN for verdict in verdicts]
+
+    def park(self) -> None:
+        """Free the accelerator's memory; the next exchanges take it again."""
+        self._generator.park()
 
     def _written(self, prompts: list[str]) -> list[str]:
         return self._generator.generate(prompts, self._instruction.max_tokens) if prompts else []
@@ -116,7 +120,7 @@ class ModelJudge:
             f"judge {self.name}: {len(unparsed)} of {num_exchanges} verdicts could not be read, such as {sample}"
         )
         if len(unparsed) > MAX_UNPARSED * num_exchanges:
-            raise RunError(f"{told}; check that its model at revision {self.revision} is the right one")
+            raise EngineError(f"{told}; check that its model at revision {self.revision} is the right one")
         self._progress(told)
 
 
@@ -139,7 +143,7 @@ class ModelJudgeFactory:
             InputError: it needs a GPU, there is none, and the CPU was not asked for.
             CheckpointError: the model cannot be fetched.
         """
-        self._check_device(settings)
+        self.check(settings)
         allow_network()
         folder, commit = fetch(self.repo, settings.revision, settings.progress)
         return ModelJudge(
@@ -150,7 +154,12 @@ class ModelJudgeFactory:
             progress=settings.progress,
         )
 
-    def _check_device(self, settings: JudgeSettings) -> None:
+    def check(self, settings: JudgeSettings) -> None:
+        """Check that this machine has what the judge needs.
+
+        Raises:
+            InputError: it needs a GPU, there is none, and the CPU was not asked for.
+        """
         has_gpu = find_device(settings.device) != "cpu"
         if settings.engine == "vllm" and not has_gpu:
             raise InputError(f"judge {self.name}: the engine vllm needs a GPU, and there is none; choose hf")

@@ -7,6 +7,7 @@ methods does not know their hook.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
 import pluggy
@@ -28,9 +29,26 @@ def list_judges() -> list[JudgeFactory]:
         PluginError: a plugin cannot be imported, misspells the hook, registers nothing or something that is no
             factory of judges, or takes a name that another plugin has.
     """
+    return _judges(_points())
+
+
+def bundled_judges() -> list[JudgeFactory]:
+    """Return the judges that come with mergebench, by name.
+
+    Raises:
+        PluginError: as of `list_judges`.
+    """
+    return _judges([point for point in _points() if point.dist is not None and point.dist.name == "mergebench"])
+
+
+def _points() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=_label)
+
+
+def _judges(points: Iterable[EntryPoint]) -> list[JudgeFactory]:
     judges: dict[str, JudgeFactory] = {}
     owners: dict[str, str] = {}
-    for point in sorted(entry_points(group=GROUP), key=_label):
+    for point in points:
         for factory in _registered(point):
             if factory.name in judges:
                 raise PluginError(

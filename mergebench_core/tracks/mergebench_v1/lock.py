@@ -7,19 +7,21 @@ data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mergebench_core.errors import InputError
-from mergebench_core.home import write_atomic
-from mergebench_core.hub import Progress, RepoKind, repo_files
+from mergebench_core.home import try_writing, write_atomic
+from mergebench_core.hub import Progress, RepoKind, RevisionError, repo_files
 
 LOCK_FILE = Path(__file__).with_name("lock.json")
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+"""Or another id of git's."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -29,7 +31,14 @@ class LockedFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     num_bytes: Annotated[int, Field(ge=0)]
     sha256: Sha256 | None
-    """None for small files that the Hub keeps in git: the commit pins them."""
+    """Of large files; None for small ones, which the Hub keeps in git."""
+    blob_id: Commit | None = None
+    """Git's id of small files; None for large ones."""
+
+    @property
+    def digest(self) -> str | None:
+        """What its content must have: sha256 (64 letters) or git's id (40)."""
+        return self.sha256 or self.blob_id
 
 
 class LockedRepo(BaseModel):
@@ -68,25 +77,6 @@ def read_lock(path: Path = LOCK_FILE) -> Lock:
         raise InputError(f"{path}: not a lock ({detail}); reinstall mergebench, or make it anew") from None
 
 
-def read_note(path: Path) -> dict[str, str]:
-    """Return a table of texts that was noted below home; an empty one if there is none.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        return TypeAdapter(dict[str, str]).validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        raise InputError(f"{path}: damaged; delete it, it is made anew") from None
-
-
-def write_note(path: Path, note: Mapping[str, str]) -> None:
-    """Write a table of texts, whole or not at all."""
-    write_atomic(path, json.dumps(note, indent=1, sort_keys=True) + "\n")
-
-
 def make_lock(repos: Iterable[tuple[RepoKind, str]], progress: Progress) -> Lock:
     """Ask the Hub for the commit and the files of every repository.
 
@@ -100,9 +90,39 @@ def make_lock(repos: Iterable[tuple[RepoKind, str]], progress: Progress) -> Lock
         locked[name] = LockedRepo(
             kind=kind,
             revision=revision,
-            files={file.name: LockedFile(num_bytes=file.num_bytes, sha256=file.sha256) for file in files},
+            files={
+                file.name: LockedFile(num_bytes=file.num_bytes, sha256=file.sha256, blob_id=file.blob_id)
+                for file in files
+            },
         )
     return Lock(repos=locked)
+
+
+@contextmanager
+def telling_who_pins(repo: str, lock: Lock, note: Path) -> Iterator[None]:
+    """Say of a commit that the Hub no longer has where it was taken from: the lock, or a note of commits."""
+    try:
+        yield
+    except RevisionError as error:
+        remedy = f"it is noted in {note}: delete that file to take the latest commits"
+        if repo in lock.repos:
+            remedy = "it is pinned by the lock, which no longer fits the Hub: update mergebench"
+        raise RevisionError(error.what, remedy) from None
+
+
+def check_place(path: Path) -> None:
+    """Check before the Hub is asked for all repositories that a lock can be written there.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        try_writing(path.parent)
+        reason = "it is a folder" if path.is_dir() else None
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise InputError(f"--out {path}: cannot be written ({reason}); name another file")
 
 
 def write_lock(path: Path, lock: Lock) -> None:

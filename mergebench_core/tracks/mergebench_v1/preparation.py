@@ -3,6 +3,7 @@
 <home>/tracks/mergebench-v1/files/            fetched files
                             revisions.json    commits that were resolved where no lock pins them
                             <key>/items/*.jsonl  <key>/calibration/*.jsonl  <key>/overlaps-*.json
+                            <key>/digests.json    what the files were when they were made
 The key is a digest of commits and of the code that adapts rows, so that a change of either prepares anew.
 """
 
@@ -17,12 +18,12 @@ from typing import Any
 
 from mergebench_core import hub
 from mergebench_core.errors import InputError
-from mergebench_core.home import write_atomic
+from mergebench_core.home import changed_note, read_note, write_atomic
 from mergebench_core.tracks.audit import AuditItem, AuditPurpose, AuditReport, audit_item, audit_items
 from mergebench_core.tracks.digests import file_digest
 from mergebench_core.tracks.mergebench_v1.calibration import CALIBRATION, CalibrationSet
-from mergebench_core.tracks.mergebench_v1.item_sets import FileSource, HubSource, Item, ItemSet, Source
-from mergebench_core.tracks.mergebench_v1.lock import Lock, read_note, write_note
+from mergebench_core.tracks.mergebench_v1.item_sets import FileSource, HubSource, Item, ItemSet, Row, Source
+from mergebench_core.tracks.mergebench_v1.lock import Lock, telling_who_pins
 from mergebench_core.tracks.mergebench_v1.published_files import fetch_file, name_of, read_rows, write_items
 from mergebench_core.tracks.mergebench_v1.sets.general import BY_CONSTRUCTION
 from mergebench_core.tracks.mergebench_v1.suite import ITEM_SETS, item_sets, tasks
@@ -74,21 +75,26 @@ def data_repos() -> list[str]:
 
 
 def prepare_data(home: Path, lock: Lock, progress: hub.Progress, protocol: Protocol = "standard") -> PreparedData:
-    """Return the prepared data of a protocol; what is there already is not made again.
+    """Return the prepared data of a protocol; what is there as it was made is not made again.
 
     Raises:
         InputError: data cannot be fetched, or are not what the track expects.
+        StoreError: no room for them.
     """
     room = home / "tracks" / "mergebench-v1"
-    revisions = resolve(room / "revisions.json", data_repos(), lock, progress)
+    note = room / "revisions.json"
+    revisions = resolve(note, data_repos(), lock, progress)
+
+    def rows_of(source: Source) -> list[Row]:
+        with telling_who_pins(source.repo, lock, note):
+            return read_rows(source, revisions.get(source.repo), room / "files")
+
     folder = room / _key(revisions)
-    sets = item_sets(protocol)
-    for item_set in sets.values():
-        _prepare(folder / "items" / f"{item_set.name}.jsonl", item_set, revisions, room / "files", progress)
-    for domain, calibration in CALIBRATION.items():
-        _prepare(folder / "calibration" / f"{domain}.jsonl", calibration, revisions, room / "files", progress)
-    names = [*(f"items/{name}.jsonl" for name in sets), *(f"calibration/{name}.jsonl" for name in CALIBRATION)]
-    digests = {name: file_digest(folder / name) for name in sorted(names)}
+    targets: dict[str, ItemSet | CalibrationSet] = {
+        **{f"items/{name}.jsonl": item_set for name, item_set in item_sets(protocol).items()},
+        **{f"calibration/{domain}.jsonl": calibration for domain, calibration in CALIBRATION.items()},
+    }
+    digests = {name: _prepare(folder, name, target, rows_of, progress) for name, target in targets.items()}
     files = {
         name_of(source): hashlib.sha256(fetch_file(source, room / "files")).hexdigest()
         for source in sources()
@@ -109,8 +115,9 @@ def resolve(note: Path, repos: Iterable[str], lock: Lock, progress: hub.Progress
     for repo in repos:
         if repo not in locked and repo not in noted:
             progress(f"resolving {repo}")
-            noted[repo] = hub.commit_of("dataset", repo)
-            write_note(note, noted)
+            commit = hub.commit_of("dataset", repo)
+            with changed_note(note) as noted:
+                noted.setdefault(repo, commit)  # another process may have been first
         found[repo] = locked.get(repo) or noted[repo]
     return found
 
@@ -171,22 +178,26 @@ def _key(revisions: Mapping[str, str]) -> str:
 
 
 def _prepare(
-    path: Path,
+    folder: Path,
+    name: str,
     target: ItemSet | CalibrationSet,
-    revisions: Mapping[str, str],
-    files: Path,
+    rows_of: Callable[[Source], list[Row]],
     progress: hub.Progress,
-) -> None:
-    if path.is_file():
-        return
-    name = path.stem
-    progress(f"preparing {path.parent.name} {name}")
+) -> str:
+    """Make a file, unless it is there as it was made, and return its digest."""
+    path, note = folder / name, folder / "digests.json"
+    if path.is_file() and (digest := file_digest(path)) == read_note(note).get(name):
+        return digest
+    progress(f"preparing {path.parent.name} {path.stem}")
     origins = target.sources if isinstance(target, ItemSet) else (target.source,)
-    rows = [read_rows(source, revisions.get(source.repo), files) for source in origins]
-    items = _adapted(target.adapt, rows, name)
+    items = _adapted(target.adapt, [rows_of(source) for source in origins], path.stem)
     if isinstance(target, ItemSet):
         check_items(target, items)
     write_items(path, items)
+    digest = file_digest(path)
+    with changed_note(note) as noted:
+        noted[name] = digest
+    return digest
 
 
 def _adapted(adapt: Callable[..., list[Item]], rows: list[list[Any]], name: str) -> list[Item]:

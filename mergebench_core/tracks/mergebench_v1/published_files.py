@@ -117,7 +117,7 @@ def _explained(source: HubSource) -> Iterator[None]:
         except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             if problem := _disk_problem(error):
                 raise InputError(f"{what}: {problem}") from None
-            if isinstance(error, OSError):  # of the Hub
+            if isinstance(error, OSError | UnicodeEncodeError):  # of the Hub, or of its token
                 raise
             raise InputError(f"{what}: {_innermost(error)}; {CHANGED}") from None
 
@@ -199,6 +199,7 @@ def fetch_file(source: FileSource, folder: Path) -> bytes:
 
     Raises:
         InputError: no network, no such file, or another content than pinned.
+        StoreError: it cannot be kept.
     """
     kept = folder / f"{hashlib.sha256(name_of(source).encode()).hexdigest()[:16]}-{Path(source.path).name}"
     if kept.is_file() and has_digest(kept.read_bytes(), source):
@@ -212,10 +213,7 @@ def fetch_file(source: FileSource, folder: Path) -> bytes:
         raise InputError(
             f"{name_of(source)}: differs from its pinned digest; it was changed on the way or at its source"
         )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(kept)
+    write_atomic(kept, content)
     return content
 
 
