@@ -67,13 +67,15 @@ def test_a_closed_folder_is_gone(tmp_path):
 
 def test_a_held_folder_stays_and_a_left_one_goes(tmp_path):
     first = WorkFolder(tmp_path / "work")
-    (tmp_path / "work" / "left" / "weights").mkdir(parents=True)
-    (tmp_path / "work" / "left" / "weights" / "model.safetensors").write_bytes(b"x" * 100)
+    machine = first.path.name.partition("@")[0]
+    for left in (f"{machine}@left", f"{machine}2@other"):  # a lock may not hold from one machine to another
+        (tmp_path / "work" / left / "weights").mkdir(parents=True)
+        (tmp_path / "work" / left / "weights" / "model.safetensors").write_bytes(b"x" * 100)
     second = WorkFolder(tmp_path / "work")
-    assert names(tmp_path / "work") == {first.path.name, second.path.name}
+    assert names(tmp_path / "work") == {first.path.name, second.path.name, f"{machine}2@other"}
     first.close()
     third = WorkFolder(tmp_path / "work")
-    assert names(tmp_path / "work") == {second.path.name, third.path.name}
+    assert names(tmp_path / "work") == {second.path.name, third.path.name, f"{machine}2@other"}
     second.close()
     third.close()
 

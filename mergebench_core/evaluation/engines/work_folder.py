@@ -1,7 +1,9 @@
 """A folder for what engines need while a process lives; the next process removes what a killed one left.
 
-<home>/work/<name>/lock                  held while the process lives
-                   vllm-<name>/vllm.log  where vLLM's own process writes
+<home>/work/<machine>@<name>/lock                  held while the process lives
+                             vllm-<name>/vllm.log  where vLLM's own process writes
+
+Only folders of this machine are removed: on some shared disks a lock holds on one machine alone.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
+import re
 import shutil
 import signal
 import tempfile
@@ -31,7 +35,7 @@ class WorkFolder:
         with root.with_name(f"{root.name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # else a folder that is not yet held would be taken for one left
             _clear(root)
-            self.path = Path(tempfile.mkdtemp(dir=root))
+            self.path = Path(tempfile.mkdtemp(dir=root, prefix=_prefix()))
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
@@ -42,12 +46,17 @@ class WorkFolder:
 
 
 def _clear(root: Path) -> None:
-    """Remove the folders that nobody holds, and end the engines that wrote to them."""
-    held = {folder.name for folder in root.iterdir() if _is_held(folder)}
+    """Remove this machine's folders that nobody holds, and end the engines that wrote to them."""
+    own = [folder for folder in root.glob(f"{_prefix()}*") if folder.is_dir()]
+    held = {folder.name for folder in own if _is_held(folder)}
     _end_engines(root, held)
-    for folder in root.iterdir():
-        if folder.name not in held and folder.is_dir():
+    for folder in own:
+        if folder.name not in held:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "_", platform.node()) + "@"
 
 
 def _is_held(folder: Path) -> bool:
