@@ -122,10 +122,16 @@ def _cells(job: JobPlan) -> list[str]:
         job.method or job.kind,
         str(job.num_evaluations),
         f"{job.num_validations:g}",
-        f"{job.download_bytes / GIB:.0f}",
-        f"{job.disk_bytes / GIB:.0f}",
-        "?" if job.peak_memory_bytes is None else f"{job.peak_memory_bytes / GIB:.0f}",
-        f"{job.peak_gpu_bytes / GIB:.0f}",
+        _gib(job.download_bytes),
+        _gib(job.disk_bytes),
+        _gib(job.peak_memory_bytes),
+        _gib(job.peak_gpu_bytes),
         "?" if job.hours is None else f"{job.hours:.1f}",
         origin,
     ]
+
+
+def _gib(num_bytes: int | None) -> str:
+    if num_bytes is None:
+        return "?"
+    return f"{num_bytes / GIB:.1f}" if 0 < num_bytes < 10 * GIB else f"{num_bytes / GIB:.0f}"
