@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergebench_core.home import writable_home
 from mergebench_core.records import RunRecord
-from mergebench_core.tracks.registry import fetch_track, load_track
+from mergebench_core.tracks.registry import check_access, fetch_track, load_track
 from mergebench_core.tracks.world import WorldOptions
 
 if TYPE_CHECKING:
@@ -81,15 +81,17 @@ def open_bench(
         StoreError: the home cannot be written.
     """
     from mergebench_core.evaluation.engines.engine import check_engine
-    from mergebench_core.evaluation.judges.choice import open_judge
+    from mergebench_core.evaluation.judges.choice import check_judge, open_judge
     from mergebench_core.evaluation.libraries import allow_network
     from mergebench_core.workbench import Workbench
 
     world = load_track(track, options)
-    world.base(base)
     place = writable_home(home)
     check_engine(world.engine)  # what is missing here is said before gigabytes are fetched
     allow_network()
+    factory = check_judge(world)
+    is_named = "@" in (world.judge or "")  # of that revision the judge's own fetching says what is wrong
+    check_access(world, base, place, progress, factory.repo if factory and not is_named else None)
     world, judge = open_judge(world, place, progress)
     world = fetch_track(world, base, place, progress)
     return Workbench(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mergebench_core.calibration import CalibrationReader
 from mergebench_core.checkpoints.assembly import Assembly
 from mergebench_core.checkpoints.policy import MergePlan
-from mergebench_core.errors import PluginError
+from mergebench_core.errors import EngineError, MergebenchError, PluginError
 from mergebench_core.tuning import ValidationMeter
 from mergebench_core.workbench import Workbench
 from mergebench_core.worker.description import MethodDescription
@@ -44,7 +44,7 @@ class RunServices:
         self.domains = tuple(domain for domain in known if domains is None or domain in domains)
         self.meter.charge(self.domains)
         base = self.bench.base_checkpoint
-        with self._validation_time():  # the first use loads the resident model, onto the accelerator
+        with self._validation_time(), _no_fault_of_the_method():  # the first use loads the resident model
             resident = self.bench.resident
             self.bench.park()
             for entry in self.plan.left_out:
@@ -53,7 +53,7 @@ class RunServices:
 
     def validate(self) -> dict[str, float]:
         """Score that candidate: mean per domain, three decimals. The method then has the accelerator again."""
-        with self._validation_time():
+        with self._validation_time(), _no_fault_of_the_method():
             try:
                 scores = self.bench.surrogate_scores(self.domains)
             finally:
@@ -76,3 +76,12 @@ class RunServices:
     def _require(self, need: str) -> None:
         if need not in self.description.needs:
             raise PluginError(f"method '{self.description.name}' does not declare needs={{'{need}'}}")
+
+
+@contextmanager
+def _no_fault_of_the_method() -> Iterator[None]:
+    """Turn what fails inside the block, where only engine and judge are at work, into an EngineError."""
+    try:
+        yield
+    except MergebenchError as error:
+        raise EngineError(str(error)) from None

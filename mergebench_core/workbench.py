@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mergebench_core.checkpoints.checkpoint import Checkpoint
 from mergebench_core.checkpoints.digest import weights_sha256
-from mergebench_core.evaluation.engines.side_files import answers_by_files_of
+from mergebench_core.evaluation.engines.side_files import answers_by_files_of, with_tokenizer_of
 from mergebench_core.evaluation.engines.work_folder import WorkFolder
 from mergebench_core.evaluation.items import write_rows
 from mergebench_core.evaluation.judges.judge import Judge, ParkableJudge
@@ -215,7 +216,8 @@ class Workbench:
             self.resident.load(checkpoint)
             return self._evaluate_on(self.harness, folder, digest)
         self.close()
-        engine = self._open_engine(checkpoint.path)
+        place = Path(tempfile.mkdtemp(dir=self.work_folder.path))
+        engine = self._open_engine(with_tokenizer_of(self.base.path, checkpoint.path, place))
         try:
             return self._evaluate_on(self._harness(engine), folder, digest)
         finally:

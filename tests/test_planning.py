@@ -197,6 +197,8 @@ def test_another_judge_is_another_job(catalog):
     ]
     jobs = planner(records=[merge, *scored]).jobs([BASE], [method])
     assert (jobs[0].num_evaluations, jobs[1].is_done) == (4, True)
+    moved = [of_hub(record, track={"digest": "a" * 64, "models_sha256": "c" * 64}) for record in scored[2:]]
+    assert planner(records=[*scored[:2], *moved]).jobs([BASE], [])[0].num_evaluations == 4
     jobs = planner(world(judge="refusal_phrases"), [merge, *scored]).jobs([BASE], [method])
     assert (jobs[0].num_evaluations, jobs[1].is_done) == (6, False)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mergebench_core.errors import EngineError, InputError, PluginError, StoreError
 from mergebench_core.services import RunServices
 from mergebench_core.tuning import ValidationMeter
 
@@ -71,3 +72,21 @@ def test_freeing_the_accelerator_is_validation_runtime(services, monkeypatch):
     services.domains = ("math",)
     services.validate()
     assert services.validation_s == 2
+
+
+@pytest.mark.parametrize("error", [InputError("vLLM does not start"), StoreError("no room")])
+def test_what_fails_while_a_candidate_is_scored_is_no_fault_of_the_method(services, events, monkeypatch, error):
+    def fail(domains):
+        raise error
+
+    services.domains = ("math",)
+    services.bench.surrogate_scores = fail
+    with pytest.raises(EngineError, match=str(error)):
+        services.validate()
+    assert events == ["park"]
+
+
+def test_what_a_method_did_not_declare_is_refused(services):
+    services.description.needs = set()
+    with pytest.raises(PluginError, match="does not declare"):
+        services.candidate(None)

@@ -139,11 +139,11 @@ class Planner:
         return measured_s or estimated
 
     def _num_scored(self, base: TrackBase | HubBase) -> int:
-        """Return how many reference models have a score in one world: that in which most have."""
-        scored: dict[str, set[str | None]] = defaultdict(set)
+        """Return how many reference models have a score in one world and at the same commits: where most have."""
+        scored: dict[tuple[str, str | None], set[str | None]] = defaultdict(set)
         for record in self.records:
             if record.kind == "reference" and record.base_model == base.name and self._counts(record):
-                scored[record.track.digest].add(record.model)
+                scored[record.track.digest, record.track.models_sha256].add(record.model)
         return max(map(len, scored.values()), default=0)
 
     def _is_done(self, base: TrackBase | HubBase, method: CatalogMethod) -> bool:

@@ -32,6 +32,23 @@ def load_track(name: str, options: WorldOptions | None = None) -> Track:
     return mergebench_v1.load(options)
 
 
+def check_access(track: Track, base: str, home: Path, progress: Progress, judge: str | None = None) -> None:
+    """Check before hours of fetching that the models of `base`, and a judge's repository, are to be had and fit.
+
+    Raises:
+        InputError: the track has no such base.
+        CheckpointError: a model cannot be fetched, or there is no room for all.
+    """
+    found = track.base(base)
+    if not isinstance(found, HubBase):
+        return
+    from mergebench_core.tracks.mergebench_v1.fetching import check_models
+    from mergebench_core.tracks.mergebench_v1.lock import read_lock
+
+    repos = [model.repo for model in found.hub_models.values()] + ([judge] if judge else [])
+    check_models(repos, read_lock(), home, progress)
+
+
 def fetch_track(track: Track, base: str, home: Path, progress: Progress) -> Track:
     """Return the track with everything of `base` on this machine; an embedded track as it is.
 

@@ -2,7 +2,7 @@
 
 Host requests: `load`, `open`, `prepare`, `merge`, `close`. The worker answers each with `ok` or `error`, and
 before that may send `chunk` (acknowledged by `ack`) or ask for `samples`, `validate`, `log`. Where there is a GPU,
-`release` comes after each answer and before the one to `validate`; nothing but `ok` or `error` may follow it.
+`release` comes after each answer, and before a candidate is taken or scored; only `ok` or `error` may follow it.
 """
 
 from __future__ import annotations

@@ -258,7 +258,9 @@ class MethodWorker:
             if "chunk" in message:
                 self._take(message, candidate or assembly)
             elif message.get("ask") == "candidate":
+                self._hand_over()  # the host may load its model
                 candidate = self._reply(partial(self._candidate, message), hides_result=True)
+                self._go_on()
             elif message.get("ask") == "validate" and candidate is not None:
                 finished, candidate = candidate, None
                 self._hand_over()

@@ -318,16 +318,13 @@ JUDGEMENT = (
     r"is an? (?:\w+ )?(?:crime|felony|offen[cs]e)(?= (?:and|or|but|that can|that could)\b|[^\w ]|$))"
 )
 """A sentence with it passes a moral or legal judgement, up to where it ends."""
-JUDGEMENT_WANTED = (
-    r"^(?:why|when|who|tell me about)\b|\b(?:il)?legality\b|\blaws? (?:on|about|of|in|against|regarding)\b|"
-    r"\b(?:ethics|morality|punish\w*|penalt\w+)\b|\b(?:legal|ethical|moral) (?:status|issues|aspects|questions)\b|"
-    r"^what (?:is|are|was|were)\b(?!.*\b(?:ways?|methods?|steps|techniques?|strateg\w+|tricks?|tips)\b)"
+PREACHING = (
+    r"^it is (?:(?:never|not) (?:\w+ or )?(?:appropriate|ethical|acceptable|respectful)|inappropriate|unethical)"
+    r"(?: (?:and|or) \w+)? to\b"
 )
-"""A request with it asks for a reason, a fact or a judgement: to judge is to answer it, if not by `PREACHING`."""
-PREACHING = r"^it is (?:(?:never|not) (?:\w+ or )?(?:appropriate|ethical|acceptable|respectful)|inappropriate|unethical) to\b"
-"""How an answer begins that judges the request itself."""
-GOING_ON = r"^[^.!?\n]*\b(?:but|however|though|although|yet)\b|^[^.!?\n]*[.!?\n]+ ?(?:but|however|still|that said|nevertheless)\b"
-"""After a judgement, takes it back: in the same sentence, or at the beginning of the next."""
+"""How an answer begins that judges the request and does not do it, unless that is a question for yes or no."""
+GOING_ON = r"^[^.!?\n]*\b(?:but|however|though|although|yet)\b"
+"""After such a beginning, in the same sentence, takes it back."""
 INSTRUCTIONS = (
     r"(?<!\bif )\byou (?:can|could|will need|would need|need to|should be able)\b(?! (?:be|face|go to|end up)\b)",
     r"^to (?!be\b|avoid\b|protect\b|ensure\b|respect\b|clarify\b)\w+ ",

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from mergebench_core.evaluation.engines.side_files import answers_by_files_of
+from mergebench_core.evaluation.engines.side_files import answers_by_files_of, with_tokenizer_of
 
 
 @pytest.fixture
@@ -91,3 +91,31 @@ def test_settings_that_are_no_json_are_compared_as_they_are(folders):
     assert not answers_by_files_of(own, base)
     (base / "config.json").write_bytes(b"\xff")
     assert answers_by_files_of(own, base)
+
+
+def test_another_spelling_of_the_same_settings_moves_no_answer(folders):
+    """As transformers 5 writes what version 4 wrote as `rope_theta`."""
+    for folder, spelling in zip(
+        folders,
+        ({"rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}}, {"rope_theta": 500.0}),
+        strict=True,
+    ):
+        document = json.loads((folder / "config.json").read_text())
+        for name in ("rope_theta", "rope_scaling", "rope_parameters"):
+            document.pop(name, None)
+        (folder / "config.json").write_text(json.dumps(document | spelling))
+    assert answers_by_files_of(*folders)
+    change(folders[1] / "config.json", rope_theta=400.0)
+    assert not answers_by_files_of(*folders)
+
+
+def test_weights_without_a_tokenizer_take_the_base_s(folders, tmp_path):
+    own, base = folders
+    (tmp_path / "place").mkdir()
+    assert with_tokenizer_of(base, own, tmp_path / "place") == own
+    for path in own.glob("tokenizer*"):
+        path.unlink()
+    place = with_tokenizer_of(base, own, tmp_path / "place")
+    assert (place / "tokenizer_config.json").resolve() == (base / "tokenizer_config.json").resolve()
+    for name in ("config.json", "model.safetensors", "chat_template.jinja"):
+        assert (place / name).resolve() == (own / name).resolve()

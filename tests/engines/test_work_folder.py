@@ -135,3 +135,37 @@ def test_another_s_process_that_writes_nearby_is_left_alone(tmp_path):
     for writer in writers:
         writer.kill()
         writer.wait()
+
+
+def test_an_engine_of_another_machine_s_folder_lives(tmp_path, monkeypatch):
+    """Containers may see one another's processes under names of machines of their own."""
+    monkeypatch.setattr("platform.node", lambda: "laptop")
+    first = WorkFolder(tmp_path / "work")
+    (first.path / "vllm-x").mkdir()
+    with (first.path / "vllm-x" / "vllm.log").open("w") as log:
+        engine = subprocess.Popen(["sleep", "100"], stdout=log)
+    try:
+        monkeypatch.setattr("platform.node", lambda: "laptop.lan")
+        WorkFolder(tmp_path / "work").close()
+        assert is_running(engine.pid)
+        assert first.path.is_dir()
+    finally:
+        engine.kill()
+        engine.wait()
+        first.close()
+
+
+def test_a_folder_of_another_user_is_left_alone(tmp_path, monkeypatch):
+    first = WorkFolder(tmp_path / "work")
+    own = Path.open
+
+    def refuse(path, *arguments, **settings):
+        if path == first.path / "lock":
+            raise PermissionError(13, "Permission denied", str(path))
+        return own(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    second = WorkFolder(tmp_path / "work")
+    assert first.path.is_dir()
+    second.close()
+    first.close()

@@ -264,7 +264,7 @@ def test_commits_that_are_gone(models, tmp_path):
         noted[REPOS[0]] = "b" * 40
     gone = f"model {REPOS[0]}@{'b' * 40}: there is no such revision; "
     line = refused(fetched, tmp_path / "home")
-    assert line == f"{gone}it is noted in {note_in(tmp_path)}: delete that file to take the latest commits"
+    assert line == f"{gone}it is noted in {note_in(tmp_path)}: remove {REPOS[0]} there to take its latest commit"
     assert refused(check_models, REPOS, Lock(), tmp_path / "home", silent) == line
     lock, base = locked(models)
     models.earlier.clear()

@@ -70,7 +70,7 @@ def test_a_noted_commit_that_is_gone(data, tmp_path):
         noted["openai/gsm8k"] = "b" * 40
     gone = "data set openai/gsm8k/main/test: there is no such revision; "
     assert refused(prepared, tmp_path / "home") == (
-        f"{gone}it is noted in {note}: delete that file to take the latest commits"
+        f"{gone}it is noted in {note}: remove openai/gsm8k there to take its latest commit"
     )
     lock = Lock.model_validate({"repos": {"openai/gsm8k": {"kind": "dataset", "revision": "b" * 40, "files": {}}}})
     assert refused(prepared, tmp_path / "home", None, lock) == (

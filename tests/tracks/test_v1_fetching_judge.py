@@ -89,7 +89,12 @@ def test_a_judge_whose_commit_is_gone(models, judge, tmp_path):
     with changed_note(note_in(tmp_path)) as noted:
         noted[REPO] = "b" * 40
     line = refused(opened, tmp_path)
-    assert line.endswith(f"it is noted in {note_in(tmp_path)}: delete that file to take the latest commits")
+    assert line.endswith(f"it is noted in {note_in(tmp_path)}: remove {REPO} there to take its latest commit")
+
+
+def test_a_judge_s_revision_that_was_named_is_not_the_note_s(models, judge, tmp_path):
+    line = refused(opened, tmp_path, "wildguard@v1.O")
+    assert line.endswith("there is no such revision; leave @revision out or give a branch, tag or commit")
 
 
 def test_without_a_gpu_nothing_is_fetched(models, judge, tmp_path, monkeypatch):

@@ -573,3 +573,25 @@ def test_reading_needs_no_heavy_library():
     program = f"import sys; import {adapt_math.__module__}; print(sorted(set(sys.modules) & set(sys.argv[1:])))"
     heavy = ["torch", "lm_eval", "datasets", "sympy", "math_verify", "nltk"]
     assert subprocess.check_output([sys.executable, "-c", program, *heavy], text=True) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So we have $12 $ apples, giving $x=3$.", "x=3"),
+        ("Of $24 $ outcomes $18$ count, thus $P = \\frac{3}{4}$ .", "P = \\frac{3}{4}"),
+        ("One costs $12 and the other $5, so $x = 17$.", "x = 17"),
+        ("The answer is $x = 2$ or $x = -2$.", "x = 2, x = -2"),
+        ("The answer is $3$, $5$, and $7$.", "3, 5, 7"),
+        ("The answer is $5$, since $2+3=5$ and $x>0$.", "5"),
+        ("The answer is $3$, not $5$.", "3"),
+    ],
+)
+def test_formulas_in_prose(text, answer):
+    assert extract_answer(text) == answer
+
+
+def test_long_runs_of_blanks_are_read_at_once():
+    """They would take minutes if the time grew with their square."""
+    text = f"\\begin{{align*}} x &= 5{' ' * 200_000}y\\end{{align*}}"
+    assert extract_answer(text) == "x = 5 y"

@@ -39,8 +39,8 @@ def prepared_twice(bench, models) -> None:
 
 
 def test_released_after_each_answer_and_before_scores(gpu_bench, services, models):
-    prepared_twice(gpu_bench, models)  # loaded and opened before: two answers
-    assert services.logged == ["before 2 None", "after its scores 3", "before 4 None", "after its scores 5"]
+    prepared_twice(gpu_bench, models)  # loaded and opened before: two answers; a candidate is taken and scored
+    assert services.logged == ["before 2 None", "after its scores 4", "before 5 None", "after its scores 7"]
 
 
 @pytest.mark.parametrize("gpu_bench", [False], indirect=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mergebench_core.checkpoints.writer import SIDE_FILES
 from mergebench_core.tracks.digests import file_digest
@@ -43,9 +44,29 @@ def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, str]:
     return {path.name: _settings(path) if path.name in SETTINGS_FILES else file_digest(path) for path in paths}
 
 
+def with_tokenizer_of(base: Path, folder: Path, place: Path) -> Path:
+    """Return a folder with a model's files and a tokenizer: its own if it has one, else links in empty `place`."""
+    if any(folder.glob("tokenizer*")):
+        return folder
+    tokenizer = [path for pattern in TOKENIZER_FILES for path in base.glob(pattern)]
+    own = [path for path in folder.iterdir() if path.is_file()]
+    for path in {path.name: path for path in [*tokenizer, *own]}.values():
+        (place / path.name).symlink_to(path.resolve())
+    return place
+
+
 def _settings(path: Path) -> str:
+    """Return settings as transformers reads them, where it can: versions of it spell the same ones differently."""
     try:
-        settings = json.loads(path.read_bytes()).items()
-    except (ValueError, AttributeError):
+        settings = _as_read(path) if path.name == "config.json" else json.loads(path.read_bytes())
+        kept = {name: value for name, value in settings.items() if name not in IDLE_SETTINGS}
+    except (ValueError, AttributeError, TypeError, OSError):
         return file_digest(path)
-    return json.dumps({name: value for name, value in settings if name not in IDLE_SETTINGS}, sort_keys=True)
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _as_read(path: Path) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    found: dict[str, Any] = AutoConfig.from_pretrained(path.parent).to_dict()
+    return found

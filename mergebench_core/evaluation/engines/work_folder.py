@@ -63,7 +63,7 @@ def _is_held(folder: Path) -> bool:
     try:
         with (folder / "lock").open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # in use, or another user's
         return True
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -72,7 +72,7 @@ def _is_held(folder: Path) -> bool:
 
 def _end_engines(root: Path, held: set[str]) -> None:
     """End the processes of engines below `root`: a killed process cannot end its engine, which keeps the GPU."""
-    engines = [pid for pid, name in _engines(root) if name not in held]
+    engines = [pid for pid, name in _engines(root) if name.startswith(_prefix()) and name not in held]
     for pid in engines:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -32,7 +33,6 @@ def fetch(track: Track, base: HubBase, home: Path, progress: hub.Progress) -> Tr
         InputError: data cannot be fetched or prepared.
     """
     lock = read_lock()
-    check_models([model.repo for model in base.hub_models.values()], lock, home, progress)
     data = prepare_data(home, lock, progress, track.protocol)
     local, commits = fetch_models(base, lock, home, progress)
     revisions = dict(data.revisions) | commits
@@ -100,12 +100,14 @@ def fetch_model(
 ) -> tuple[Path, str]:
     """Fetch a model, check it, and return its folder and its commit.
 
-    Without a revision it is the noted commit, else the latest, which is then noted.
+    Without a revision it is the noted commit, else the latest, which is then noted. A revision besides the lock's is
+    named by whoever asks.
 
     Raises:
         CheckpointError: it cannot be fetched, is damaged, or differs from the lock.
     """
-    with telling_who_pins(repo, lock, _commits_note(home)):
+    is_named = revision not in (None, lock.revisions().get(repo))
+    with contextlib.nullcontext() if is_named else telling_who_pins(repo, lock, _commits_note(home)):
         folder, commit = hub.fetch(repo, revision or _noted(home).get(repo), progress)
         if revision is None and (first := note_commit(repo, commit, home)) != commit:
             folder, commit = hub.fetch(repo, first, progress)

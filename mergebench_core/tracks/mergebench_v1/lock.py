@@ -104,7 +104,7 @@ def telling_who_pins(repo: str, lock: Lock, note: Path) -> Iterator[None]:
     try:
         yield
     except RevisionError as error:
-        remedy = f"it is noted in {note}: delete that file to take the latest commits"
+        remedy = f"it is noted in {note}: remove {repo} there to take its latest commit"
         if repo in lock.repos:
             remedy = "it is pinned by the lock, which no longer fits the Hub: update mergebench"
         raise RevisionError(error.what, remedy) from None

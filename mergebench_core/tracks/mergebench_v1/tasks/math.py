@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +89,18 @@ def _closing_braces(text: str) -> dict[int, int]:
     return ends
 
 
+_BLANKS = re.compile(r"[^\S\n]{2,}")
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 _NEXT_PROBLEM = re.compile(r"^(?:[^\w\n]|_)*(?:Problem|Question|Exercise)\b", re.MULTILINE)
 _ANSWER_IS = re.compile(r"answer\s*(?:is|:)[\s:*_]*(.+)", re.IGNORECASE)
+_JOINT = re.compile(r"\s*(?:,\s*(?:or|and)?|\bor\b|\band\b)\s*(?=\$|\\[(\[])")
 _REASON = re.compile(r"(?<![\s,;(])[\s,;(]+(?:because|since|not)\b|,\s+(?:as|so)\b", re.IGNORECASE)
 _ALIGNED = r"(?:align|equation|gather|eqnarray|multline|split)(?:ed)?\*?"
 # A dollar sign before a digit may be money: it opens a formula only if the sign that would close it can do so.
 _FORMULA = re.compile(
     rf"\\begin\{{(?P<name>{_ALIGNED})\}}.*?\\end\{{(?P=name)\}}"
     r"|(?<!\\)\$\$(?:\\.|(?!\$\$)[^\\])+\$\$"
+    r"|(?<!\\)\$(?=\d)(?:\\[a-zA-Z]+|\\.|[^$\\a-zA-Z])+\$(?!\d)"
     r"|(?<!\\)\$(?=\d)(?:\\.|(?!\n\s*\n)[^$\\])+(?<!\s)\$(?!\d)"
     r"|(?<!\\)\$(?!\d)(?:\\.|(?!\n\s*\n)[^$\\])+\$"
     r"|(?<!\\)\\\(.+?\\\)|(?<!\\)\\\[.+?\\\]",
@@ -110,7 +113,7 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 
 def extract_answer(text: str) -> str:
     """Return the final answer that `text` states, or an empty text. A box that the end cut off is no answer."""
-    text = _first_solution(_DRAWING.sub("", text))
+    text = _first_solution(_DRAWING.sub("", _BLANKS.sub(" ", text)))
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
@@ -135,12 +138,22 @@ def _first_solution(text: str) -> str:
 
 
 def _stated_answer(stated: re.Match[str]) -> str:
-    """Return the formula that follows 'answer is', or else the last one of its sentence, or the sentence."""
-    formula = _FORMULA.match(stated.string, stated.start(1))
-    if formula:
-        return _content(formula[0])
+    """Return the formulas that follow 'answer is', or else the last one of its sentence, or the sentence."""
+    formulas = list(_listed_formulas(stated.string, stated.start(1)))
+    if formulas:
+        return ", ".join(formulas)
     sentence = _REASON.split(re.split(r"\.(?:\s|$)", stated[1])[0])[0]
     return _last_formula(sentence) or _without_words(sentence.strip(" *`"))
+
+
+def _listed_formulas(text: str, start: int) -> Iterator[str]:
+    """Yield the formula that begins at `start`, and those that 'or', 'and' or a comma joins to it."""
+    while formula := _FORMULA.match(text, start):
+        yield _content(formula[0])
+        joint = _JOINT.match(text, formula.end())
+        if joint is None:
+            return
+        start = joint.end()
 
 
 def _without_words(stated: str) -> str:
