@@ -100,8 +100,8 @@ def fetch_model(
 ) -> tuple[Path, str]:
     """Fetch a model, check it, and return its folder and its commit.
 
-    Without a revision it is the noted commit, else the latest, which is then noted. A revision besides the lock's is
-    named by whoever asks.
+    Without a revision it is the noted commit, else the latest, which is then noted. A revision that is not the
+    lock's was named by whoever asks.
 
     Raises:
         CheckpointError: it cannot be fetched, is damaged, or differs from the lock.
