@@ -232,18 +232,22 @@ def test_questions_are_answered(request_with, fake, services):
     assert services.logged == ["x" * 2000]
 
 
-def test_the_worker_stands_still_while_the_host_scores(request_with, fake, services):
+def test_the_worker_stands_still_while_the_host_loads_and_scores(request_with, fake, services):
     """And when it has answered: what it computes in the meantime would cost it nothing."""
     rest = whole(services.models)
-    validate = services.validate
+    validate, candidate = services.validate, services.candidate
+
+    def loaded(domains):
+        fake.sandbox.calls.append("load")
+        return candidate(domains)
 
     def noted():
         fake.sandbox.calls.append("score")
         return validate()
 
-    services.validate = noted
+    services.validate, services.candidate = noted, loaded
     request_with({"ask": "candidate", "domains": ["math"]}, *rest, {"ask": "validate"}, *rest, OK)
-    assert fake.sandbox.calls == ["thaw", "freeze", "score", "thaw", "freeze"]
+    assert fake.sandbox.calls == ["thaw", "freeze", "load", "thaw", "freeze", "score", "thaw", "freeze"]
 
 
 @pytest.fixture
@@ -263,7 +267,7 @@ def test_gpu_memory_is_measured_and_then_released_before_the_host_goes_on(reques
     services.validate = lambda: fake.sandbox.calls.append("score") or {"math": 4.0}
     request_with({"ask": "candidate", "domains": ["math"]}, *rest, {"ask": "validate"}, *rest, OK)
     handed_over = ["freeze", "sample", "thaw", "release", "freeze"]
-    assert fake.sandbox.calls == ["thaw", *handed_over, "score", "thaw", *handed_over]
+    assert fake.sandbox.calls == ["thaw", *handed_over, "thaw", *handed_over, "score", "thaw", *handed_over]
     assert {"ok": {"math": 4.0}} in fake.received
 
 
