@@ -62,7 +62,7 @@ class Sleeping(MergingMethod):
         if not child:
             time.sleep(60)
             os._exit(0)
-        time.sleep(3.0)
+        time.sleep(8.0)  # the driver is asked about once a second, on a slow machine less often
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return Prepared()
