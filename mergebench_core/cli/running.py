@@ -92,9 +92,10 @@ def run(
     from mergebench_core.worker.catalog import find_method, load_catalog
 
     options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
-    load_track(track, options).base(base)
+    is_on_hub = bool(load_track(track, options).base(base).hub_models)
     found = find_method(load_catalog(plugin), method)
-    ask(open_planner(track, options, home, seed=seed).jobs([base], [found]), yes)
+    if is_on_hub:
+        ask(open_planner(track, options, home, seed=seed).jobs([base], [found]), yes)
     memory_bytes = None if memory_limit is None else int(memory_limit * GIB)
     limits = MethodLimits(memory_bytes=memory_bytes, time_s=time_limit * 3600)
     with (
@@ -128,7 +129,8 @@ def reference(
     from mergebench_core import api
 
     options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
-    ask(open_planner(track, options, home).jobs([base], []), yes)
+    if load_track(track, options).base(base).hub_models:
+        ask(open_planner(track, options, home).jobs([base], []), yes)
     with progress_lines() as progress:
         found = api.reference(base=base, track=track, options=options, home=home, progress=progress)
     if json:
@@ -154,8 +156,9 @@ def evaluate(
     from mergebench_core import api
 
     options = WorldOptions(suite=suite, protocol=protocol, engine=engine, judge=judge)
-    planner = open_planner(track, options, home)
-    ask([*planner.jobs([base], []), planner.evaluation(base)], yes)
+    if load_track(track, options).base(base).hub_models:
+        planner = open_planner(track, options, home)
+        ask([*planner.jobs([base], []), planner.evaluation(base)], yes)
     with progress_lines() as progress:
         result = api.evaluate(path, base=base, track=track, options=options, home=home, progress=progress)
     if json:

@@ -23,7 +23,6 @@ ASK_ABOVE_HOURS = 1.0
 """Jobs that would take longer ask before they start."""
 ASK_ABOVE_BYTES = 20 * 2**30
 """Jobs that would fetch more ask as well."""
-HUB_TRACK_FOLDER = ("tracks", "mergebench-v1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,7 @@ class Planner:
     def _data_bytes(self) -> int:
         """Return the size of the track's data sets, about; 0 where they are embedded or were prepared before."""
         is_on_hub = any(isinstance(base, HubBase) for base in self.track.bases.values())
-        is_there = any(self.home.joinpath(*HUB_TRACK_FOLDER).glob("*/calibration"))
+        is_there = any((self.home / "tracks" / self.track.name).glob("*/calibration"))
         return costs.DATA_BYTES if is_on_hub and not is_there else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from mergebench_core.errors import EngineError
 from mergebench_core.evaluation.engines.comparison import TOLERANCES, Fingerprint, differences, fingerprint
 from mergebench_core.evaluation.engines.engine import Engine
 from mergebench_core.evaluation.engines.weight_folders import unwritable
-from mergebench_core.home import write_atomic
+from mergebench_core.home import changed_note, read_note
 from mergebench_core.methods import MethodInfo
 from mergebench_core.tracks.track import Track
 from mergebench_core.tracks.world import EngineName
@@ -31,7 +30,7 @@ ADVICE = {
 
 @dataclass(frozen=True, kw_only=True)
 class InPlaceNote:
-    """Whether the check was passed before, as a line of a file of the home."""
+    """Whether the check was passed before, as a note of the home."""
 
     file: Path
     key: str
@@ -40,14 +39,12 @@ class InPlaceNote:
     @property
     def is_there(self) -> bool:
         """Whether the check was passed."""
-        return self.key in self._lines()
+        return self.key in read_note(self.file)
 
     def write(self) -> None:
         """Note that it was."""
-        write_atomic(self.file, json.dumps([*self._lines(), self.key], indent=1, ensure_ascii=False) + "\n")
-
-    def _lines(self) -> list[str]:
-        return list(json.loads(self.file.read_text(encoding="utf-8"))) if self.file.is_file() else []
+        with changed_note(self.file) as noted:
+            noted[self.key] = "same"
 
 
 def in_place_key(track: Track, base: str) -> str:

@@ -1,7 +1,9 @@
 """A folder for what engines need while a process lives; the next process removes what a killed one left.
 
-<home>/work/<machine>@<name>/lock                  held while the process lives
-                             vllm-<name>/vllm.log  where vLLM's own process writes
+In the home:
+
+    work/<machine>@<name>/lock                  held while the process lives
+                          vllm-<name>/vllm.log  where vLLM's own process writes
 
 Only folders of this machine are removed: on some shared disks a lock holds on one machine alone.
 """

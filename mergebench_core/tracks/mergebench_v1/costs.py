@@ -82,4 +82,4 @@ ACTIVATION_BYTES = 4 * 2**30
 JUDGE_BYTES = 15 * 10**9
 """A judge of 7 billion parameters."""
 DATA_BYTES = 3 * 10**9
-"""All data sets of the track, fetched and prepared."""
+"""All data sets of the track, fetched and prepared: a guess."""
