@@ -13,6 +13,7 @@ import pytest
 
 from mergebench_core.cli.main import main
 from mergebench_core.cli.output import print_table
+from mergebench_core.errors import InputError
 
 
 def run_cli(*arguments: str | Path) -> int:
@@ -62,6 +63,24 @@ def error_line(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> st
 )
 def test_mistakes_get_one_line(capsys, arguments, words):
     assert words in error_line(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "model_soup"), ("reference",), ("evaluate", "folder")],
+    ids=lambda arguments: arguments[0],
+)
+def test_embedded_tracks_ask_nothing(monkeypatch, capsys, arguments):
+    """However long this home's own runs took."""
+
+    def stop(*given: object, **settings: object) -> None:
+        raise InputError("far enough")
+
+    monkeypatch.setattr(
+        "mergebench_core.cli.running.open_planner", lambda *given, **settings: pytest.fail("asked")
+    )
+    monkeypatch.setattr("mergebench_core.api.open_bench", stop)
+    assert error_line(capsys, *arguments, "--base", "mini-llama") == "mergebench: far enough"
 
 
 def test_a_mistake_does_not_steer_the_terminal(capsys):
