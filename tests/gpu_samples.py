@@ -15,7 +15,7 @@ MIB = 1 << 20
 PEAK_BYTES = (700 + 50 + 11) * MIB
 """On two devices, and of a child process."""
 LISTING = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 def children(pid):
     found = []
@@ -24,7 +24,12 @@ def children(pid):
             found += map(int, file.read_text().split())
         except OSError:
             continue
-    return sorted(found)
+    return sorted(found, key=started)
+def started(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
 def tree(pid):
     return [pid, *(below for child in children(pid) for below in tree(child))]
 def command(pid):
@@ -42,15 +47,18 @@ print("1, 8000")
 if len(workers) == 2:
     number = len(asked.read_text()) if asked.exists() else 0
     asked.write_text("x" * (number + 1))
-    print(f"{workers[0]}, {[100, 700, 300, 20][min(number, 3)]}")
+    print(f"{workers[0]}, {[100, 700, 300][min(number, 2)]}")
     print(f"{workers[1]}, 11")
     print(f"{workers[0]}, 50")
+    if number > 1:
+        os.kill(workers[1], signal.SIGKILL)
 elif workers:
     print(f"{workers[0]}, 40")
 """
-"""For the runner, the first process, and the newest worker: amounts that rise and fall while it has a child."""
+"""For the runner, the first process, and the newest worker: amounts that rise and fall while it has a child, which
+is ended after the third. Newest by the time of its start: the numbers of processes begin anew at some time."""
 SLEEPING = """
-import os, signal, time
+import os, time
 import torch
 from mergebench_core import MergingMethod, MethodInfo, Prepared, hookimpl
 
@@ -60,10 +68,8 @@ class Sleeping(MergingMethod):
     def prepare(self, context, config):
         child = os.fork()
         if not child:
-            time.sleep(60)
+            time.sleep(SECONDS)
             os._exit(0)
-        time.sleep(8.0)  # the driver is asked about once a second, on a slow machine less often
-        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return Prepared()
 
@@ -74,6 +80,11 @@ class Sleeping(MergingMethod):
 def mergebench_register_methods(register):
     register(Sleeping())
 """
+
+
+def sleeping(seconds: float) -> str:
+    """Return the source of a method that waits for its child, which sleeps so long unless somebody ends it."""
+    return SLEEPING.replace("SECONDS", str(seconds))
 
 
 class MadeUpDriver:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from gpu_samples import LISTING, MIB, PEAK_BYTES, SLEEPING, MadeUpDriver
+from gpu_samples import LISTING, MIB, PEAK_BYTES, MadeUpDriver, sleeping
 from record_samples import reference_records, sample_document, sample_record
 
 from mergebench_core.cli.output import print_board
@@ -28,7 +28,7 @@ def test_peak_is_recorded_also_after_an_interruption(toy_track, own_home, tmp_pa
     """The merge is not repeated, so its meter must not be forgotten."""
     driver.says(LISTING)
     path = tmp_path / "sleeping.py"
-    path.write_text(SLEEPING)
+    path.write_text(sleeping(100))
     method = find_method(load_catalog(path), "sleeping")
     monkeypatch.setattr("mergebench_core.runner.run_references", lambda bench: None)
     own_home.mkdir()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from checkpoint_samples import DOMAINS, SampleModels, random_models
-from gpu_samples import LISTING, MIB, PEAK_BYTES, SLEEPING, MadeUpDriver
+from gpu_samples import LISTING, MIB, PEAK_BYTES, MadeUpDriver, sleeping
 from worker_samples import DictSink, SampleServices, assembly_for
 
 from mergebench_core.errors import BudgetError
@@ -181,12 +184,12 @@ def models(tmp_path_factory) -> SampleModels:
 
 @pytest.fixture
 def sleeper(models, tmp_path):
-    """Start a worker whose method sleeps three seconds, with a child, in a sandbox of at most that level."""
+    """Start a worker whose method waits for a sleeping child, in a sandbox of at most that level."""
     path = tmp_path / "sleeping.py"
-    path.write_text(SLEEPING)
     opened = []
 
-    def start(ceiling: int, time_s: float = 600.0) -> MethodWorker:
+    def start(ceiling: int, code: str, time_s: float = 600.0) -> MethodWorker:
+        path.write_text(code)
         worker = MethodWorker(
             num_threads=1,
             log_file=tmp_path / "worker.log",
@@ -211,13 +214,13 @@ def sleeper(models, tmp_path):
 def test_peak_of_a_worker(driver, sleeper, ceiling):
     """Also across namespaces, where the worker's processes have other numbers; without the runner's own memory."""
     driver.says(LISTING)
-    worker = sleeper(ceiling)
+    worker = sleeper(ceiling, sleeping(100))
     assert worker.peak_gpu_bytes() == 40 * MIB
     worker.prepare({})
     assert worker.peak_gpu_bytes() == PEAK_BYTES
 
 
-HANGING = "import time; time.sleep(60)"
+HANGING = "import time; time.sleep(100)"
 
 
 def prepare_and_merge(worker: MethodWorker, models: SampleModels) -> None:
@@ -229,26 +232,31 @@ def prepare_and_merge(worker: MethodWorker, models: SampleModels) -> None:
 def test_run_completes_where_the_peak_is_unknown(driver, sleeper, models, monkeypatch, code):
     monkeypatch.setattr(gpu_memory, "TIMEOUT_S", 0.5)
     driver.says(code)
-    worker = sleeper(0)
+    worker = sleeper(0, sleeping(1))
     prepare_and_merge(worker, models)
     assert worker.peak_gpu_bytes() is None
 
 
-def test_time_limit_holds_while_the_driver_hangs(driver, sleeper):
+def test_time_limit_holds_while_the_driver_hangs(driver, sleeper, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_memory, "TIMEOUT_S", 100.0)
+    hanging = tmp_path / "hanging"
     driver.says(LISTING)
-    worker = sleeper(0, time_s=40.0)
-    driver.says(HANGING)
-    worker._clock._before_s = 39.5
-    started = time.monotonic()
-    with pytest.raises(BudgetError, match="more than 40 s of time and was ended"):
+    worker = sleeper(0, sleeping(100), time_s=600.0)
+    driver.says(f"import os; os.mkdir({str(hanging)!r} + str(os.getpid())); {HANGING}")
+    while not (found := list(tmp_path.glob("hanging*"))):
+        time.sleep(0.01)
+    worker._clock._before_s = 599.5
+    with pytest.raises(BudgetError, match="more than 600 s of time and was ended"):
         worker.prepare({})
-    assert time.monotonic() - started < 8  # a reading may hang for ten
+    pid = int(found[0].name.removeprefix("hanging"))
+    assert Path(f"/proc/{pid}/cmdline").read_text()  # it hangs still
+    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(bool(devices()), reason="this machine has a GPU")
 def test_workers_without_a_gpu_cost_nothing(sleeper, monkeypatch):
     monkeypatch.setattr(gpu_memory, "source", pytest.fail)
-    worker = sleeper(0)
+    worker = sleeper(0, sleeping(1))
     worker.prepare({})
     assert worker.peak_gpu_bytes() is None
 
@@ -280,8 +288,7 @@ def test_gigabyte_on_a_gpu(sleeper, tmp_path, ceiling):
 
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    (tmp_path / "sleeping.py").write_text(ALLOCATING)
-    worker = sleeper(ceiling)
+    worker = sleeper(ceiling, ALLOCATING)
     worker.prepare({})
     peak = worker.peak_gpu_bytes()
     if peak is None and not gpu_memory.has_first_pids():
