@@ -19,9 +19,13 @@ import os, signal, sys
 from pathlib import Path
 def children(pid):
     found = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+    for thread in threads:
         try:
-            found += map(int, file.read_text().split())
+            found += map(int, (thread / "children").read_text().split())
         except OSError:
             continue
     return sorted(found, key=started)
@@ -101,5 +105,7 @@ class MadeUpDriver:
 
     def says(self, code: str, shebang: str = f"{sys.executable} -IS") -> None:
         """Let the program run this code."""
-        self._program.write_text(f"#!{shebang}\n{code}")
-        self._program.chmod(self._program.stat().st_mode | stat.S_IXUSR)
+        new = self._program.with_name("new")  # a program that runs cannot be written to
+        new.write_text(f"#!{shebang}\n{code}")
+        new.chmod(new.stat().st_mode | stat.S_IXUSR)
+        new.replace(self._program)

@@ -115,7 +115,7 @@ class LoopbackHub:
 def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout = 5
+        timeout = 60
 
         def log_message(self, *_: Any) -> None:
             """Print nothing."""

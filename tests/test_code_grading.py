@@ -271,7 +271,7 @@ def references_of_one() -> dict[str, Reference]:
 
 @pytest.fixture(scope="module")
 def grades(references_of_one: dict[str, Reference]) -> dict[str, Grade]:
-    limits = GradingLimits(minimum_s=0.5, total_s=1.0)
+    limits = GradingLimits(minimum_s=2.0, total_s=4.0)
     solutions = [Solution(task_id="HumanEval/0", code=code) for code, _, _ in VERDICTS]
     results = grade_solutions(solutions, {"HumanEval/0": problem()}, references_of_one, limits)
     return {solution.code: result for solution, result in zip(solutions, results, strict=True)}

@@ -77,14 +77,20 @@ MOMENTS = {
 }
 
 
+def kill_at(moment: Callable[[Path], bool], track_file: Path, home: Path) -> bool:
+    """Start a run and kill it at the moment; return whether it was caught there, and had not ended."""
+    process = start(track_file, home)
+    while process.poll() is None and not moment(home):
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("moment", list(MOMENTS))
 def test_killed_run_is_completed_by_another(track_file, undisturbed, tmp_path, moment):
-    home = tmp_path / "killed"
-    process = start(track_file, home)
-    while process.poll() is None and not MOMENTS[moment](home):
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    homes = (tmp_path / f"killed{attempt}" for attempt in range(10))
+    home = next(home for home in homes if kill_at(MOMENTS[moment], track_file, home))
     done_before = {p: p.stat().st_mtime_ns for p in home.glob("runs/*/configurations/*.json")}
     record = finish(track_file, home)
     assert outcome(record) == outcome(undisturbed)
@@ -100,7 +106,7 @@ def test_killed_again_and_again(track_file, undisturbed, tmp_path):
     for attempt in range(40):
         process = start(track_file, home)
         try:
-            process.communicate(timeout=2.5 + 0.4 * attempt)
+            process.communicate(timeout=2.5 + 0.8 * attempt)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()

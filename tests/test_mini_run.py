@@ -93,10 +93,10 @@ def test_corrupt_database_is_rebuilt_with_a_notice(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "base"), [("task_arithmetic", "mini-llama"), ("ties", "mini-gemma")])
-def test_same_weights_and_scores_with_another_number_of_threads(method, base, tmp_path):
+@pytest.mark.parametrize(("method", "base"), [("ties", "mini-llama"), ("model_soup", "mini-gemma")])
+def test_same_weights_and_scores_with_another_number_of_threads(home, method, base, tmp_path):
     arguments = ("run", method, "--track", "mini-v1", "--base", base)
-    one = run_json(*arguments, home=tmp_path / "one", threads=1)
+    one = run_json(*arguments, home=home, threads=1)
     two = run_json(*arguments, "--threads", "2", home=tmp_path / "two", threads=2)
     assert one["weights_sha256"] == two["weights_sha256"]
     assert one["headline"] == two["headline"]

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-STOP_ROUNDS = 50
+STOP_TIMEOUT_S = 5.0
+"""Far more than it takes, unless new processes come all the time, or the machine stands still itself."""
 PAUSE_S = 0.002
 STOPPED = "TtZX"
 """States of processes that do nothing: stopped, traced, ended."""
@@ -32,7 +33,8 @@ def descendants(pid: int) -> list[int]:
 def stop_all(pid: int) -> bool:
     """Stop everything below `pid`, also what is being forked meanwhile; return whether all stands still."""
     told: set[int] = set()
-    for _ in range(STOP_ROUNDS):
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
         states = {found: _state(found) for found in descendants(pid)}
         running = [
             found
@@ -80,9 +82,12 @@ def _status_kilobytes(pid: int, field: str) -> int:
 
 
 def _children(pid: int) -> Iterator[int]:
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+    threads: list[Path] = []
+    with contextlib.suppress(OSError):  # it may end at any moment, and so may each of its threads
+        threads = [*Path(f"/proc/{pid}/task").iterdir()]
+    for thread in threads:
         with contextlib.suppress(OSError):
-            yield from map(int, file.read_text(encoding="ascii").split())
+            yield from map(int, (thread / "children").read_text(encoding="ascii").split())
 
 
 def _state(pid: int) -> str:

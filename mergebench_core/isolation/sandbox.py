@@ -115,6 +115,10 @@ class Sandbox:
         self._cgroup = cgroup
         self._peak_bytes = 0
         self._was_out_of_memory = False
+        self._is_frozen = False
+        self._num_thaws = 0
+        self._seen_frozen = -1
+        """After how many thaws the memory of what stands still was looked at."""
         self._ending = threading.Lock()
         self._watch: Watch | None = None
 
@@ -129,11 +133,14 @@ class Sandbox:
 
         What cannot be stopped is ended.
         """
-        if not processes.stop_all(self.process.pid):
+        self._is_frozen = processes.stop_all(self.process.pid)
+        if not self._is_frozen:
             self._end_overrun("more processes than could be stopped")
 
     def thaw(self) -> None:
         """Let everything inside go on."""
+        self._is_frozen = False
+        self._num_thaws += 1
         processes.send_all(processes.descendants(self.process.pid), signal.SIGCONT)
 
     def all_processes(self) -> list[int]:
@@ -190,9 +197,12 @@ class Sandbox:
         self.stop()
 
     def _check_memory(self) -> str | None:
-        if self._cgroup is not None:
-            return None
+        is_frozen, num_thaws = self._is_frozen, self._num_thaws
+        if self._cgroup is not None or (is_frozen and self._seen_frozen == num_thaws):
+            return None  # what stands still takes no more memory, and looking is dear
         used = sum(processes.memory_bytes(pid) for pid in self._descendants())
+        if is_frozen:
+            self._seen_frozen = num_thaws
         self._peak_bytes = max(self._peak_bytes, used)
         limit = self._policy.limits.memory_bytes
         return f"more than {limit} bytes of memory" if limit is not None and used > limit else None

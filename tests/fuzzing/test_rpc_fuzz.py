@@ -25,7 +25,7 @@ from mergebench_core.worker.channel import MAX_DEPTH, MAX_MESSAGE_BYTES, Channel
 from mergebench_core.worker.description import MAX_CONFIGURATIONS, MethodDescription, describe
 from mergebench_core.worker.window import NUM_SLOTS
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

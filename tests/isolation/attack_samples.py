@@ -127,8 +127,8 @@ class Listener:
 def processes_named(name: str) -> list[int]:
     """Return the processes of this machine with that name (at most 15 characters)."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/comm"):
+    for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if file.read_text().strip() == name:
-                found.append(int(file.parent.name))
+            if folder.name.isdecimal() and (folder / "comm").read_text().strip() == name:
+                found.append(int(folder.name))
     return found

@@ -167,8 +167,11 @@ def test_filling_the_disk(attacker):
         """
         while True:
             for number in range(20):
-                with open(f"file{number}", "ab") as file:
-                    file.write(bytes(1 << 20))
+                try:
+                    with open(f"file{number}", "ab") as file:
+                        file.write(bytes(1 << 20))
+                except OSError:  # each file has a limit, too; only the host ends this
+                    pass
             time.sleep(0.01)
         """
     )
@@ -211,7 +214,7 @@ def test_fork_bomb(attacker, level):
 
 def test_memory_of_one_process(attacker):
     ended = attacker.run(
-        "kept = []\nwhile True:\n    kept.append(bytearray(b'x' * (8 << 20)))\n    time.sleep(0.002)"
+        "kept = []\nwhile True:\n    kept.append(bytearray(b'x' * (8 << 20)))\n    time.sleep(0.05)"
     )
     assert_out_of_memory(ended.sandbox)
 
@@ -225,7 +228,7 @@ def test_memory_of_many_processes(attacker):
         kept = []
         for step in range(12):
             kept.append(bytearray(b"x" * (8 << 20)))
-            time.sleep(0.002)
+            time.sleep(0.2)
         time.sleep(30)
         """
     )
@@ -350,7 +353,7 @@ def test_daemon_that_survives(attacker):
     wait_for(lambda: (attacker.work / "said").exists())
     sandbox.process.wait(timeout=30) if attacker.level < 2 else time.sleep(0.3)
     sandbox.stop()
-    assert processes_named(name) == []
+    wait_for(lambda: processes_named(name) == [])
 
 
 def test_nothing_outlives_what_watches_over_it(attacker):
@@ -359,7 +362,7 @@ def test_nothing_outlives_what_watches_over_it(attacker):
     sandbox = attacker.start(f"libc.prctl(15, b'{name}', 0, 0, 0)\nsay('here')\ntime.sleep(600)")
     wait_for(lambda: (attacker.work / "said").exists())
     os.kill(sandbox.process.pid, 9)
-    wait_for(lambda: processes_named(name) == [], timeout_s=5.0)
+    wait_for(lambda: processes_named(name) == [])
 
 
 def test_processes_that_cannot_be_stopped_end_the_sandbox(attacker, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -88,6 +89,7 @@ def test_a_worker_that_is_refused_leaves_nothing(monkeypatch, tmp_path):
             MethodWorker(num_threads=1, log_file=tmp_path / "log", ceiling=0)
 
     refuse()
+    gc.collect()  # what earlier tests left open
     before = len(list(Path("/proc/self/fd").iterdir()))
     children = set(descendants(os.getpid()))
     refuse()
