@@ -70,8 +70,9 @@ class Working(MergingMethod):
         threading.Thread(target=count, args=(folder / "thread",), daemon=True).start()
         if os.fork() == 0:
             count(folder / "child")
-        while not all((folder / name).exists() for name in ("thread", "child")):
-            time.sleep(0.01)
+        for file in (folder / "thread", folder / "child"):
+            while not file.exists() or file.stat().st_size == 0:
+                time.sleep(0.01)
         tensors = [(name, context.base.tensor(name)) for name in context.merged_names]
         scores = context.validate(tensors, None)
         context.log(" ".join(f"{domain}={score}" for domain, score in scores.items()))
